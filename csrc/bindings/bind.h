@@ -1,0 +1,15 @@
+// One binder per family of operations.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace recsys_fast::bindings {
+
+void bind_als(pybind11::module_& m);
+void bind_csr(pybind11::module_& m);
+void bind_gram(pybind11::module_& m);
+void bind_negatives(pybind11::module_& m);
+void bind_rank_metrics(pybind11::module_& m);
+void bind_topk(pybind11::module_& m);
+
+}  // namespace recsys_fast::bindings

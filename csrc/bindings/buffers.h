@@ -1,0 +1,98 @@
+// NumPy arrays as views, through the buffer protocol only: no NumPy header, hence no coupling to its version.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "core/errors.h"
+#include "core/views.h"
+
+namespace recsys_fast::bindings {
+
+namespace py = pybind11;
+
+// What the buffer protocol's format string may say for T; int64 is 'l' or 'q' depending on the platform.
+template <class T>
+bool format_is(const char* format) {
+  using U = std::remove_const_t<T>;
+  if (format == nullptr || format[0] == '\0' || format[1] != '\0') return false;
+  const char f = format[0];
+  if constexpr (std::is_same_v<U, float>) return f == 'f';
+  if constexpr (std::is_same_v<U, double>) return f == 'd';
+  if constexpr (std::is_same_v<U, int32_t>) return f == 'i' || (f == 'l' && sizeof(long) == 4);
+  if constexpr (std::is_same_v<U, uint32_t>) return f == 'I' || (f == 'L' && sizeof(long) == 4);
+  if constexpr (std::is_same_v<U, int64_t>) return f == 'q' || (f == 'l' && sizeof(long) == 8);
+  if constexpr (std::is_same_v<U, uint8_t>) return f == 'B' || f == '?';
+  return false;
+}
+
+// A C-contiguous array of T held for the duration of a call. T const: read-only arrays are welcome.
+template <class T>
+class Array {
+ public:
+  Array(const py::object& object, const char* name) {
+    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (std::is_const_v<T> ? 0 : PyBUF_WRITABLE);
+    if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) throw py::error_already_set();
+    if (!format_is<T>(view_.format) || view_.itemsize != sizeof(T)) {
+      const std::string got = view_.format ? view_.format : "B";
+      PyBuffer_Release(&view_);
+      throw py::type_error(std::string(name) + ": got an array of format '" + got + "', expected itemsize " +
+                           std::to_string(sizeof(T)) + " of the documented dtype");
+    }
+  }
+  ~Array() { PyBuffer_Release(&view_); }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+
+  T* data() const { return static_cast<T*>(view_.buf); }
+  int64_t size() const { return view_.len / static_cast<int64_t>(sizeof(T)); }
+  int ndim() const { return view_.ndim; }
+  int64_t dim(int axis) const { return view_.shape[axis]; }
+  T* data_or_null() const { return size() == 0 ? nullptr : data(); }
+
+  Rows<T> rows(const char* name) const {
+    check_size(name, ndim(), 2);
+    return {data(), dim(0), dim(1)};
+  }
+
+ private:
+  Py_buffer view_{};
+};
+
+// The arrays of a sparse matrix; values may be an array of length 0. Sizes are checked here, contents by validate_csr.
+class CsrArrays {
+ public:
+  CsrArrays(const py::object& row_ptr, const py::object& col_idx, const py::object& values, int64_t n_cols)
+      : row_ptr_(row_ptr, "row_ptr"), col_idx_(col_idx, "col_idx"), values_(values, "values"), n_cols_(n_cols) {
+    if (values_.size() != 0) check_size("number of values", values_.size(), col_idx_.size());
+    if (row_ptr_.size() < 1) throw ShapeError("length of row_ptr", row_ptr_.size(), 1);
+  }
+  Csr view() const {
+    return {row_ptr_.data(), col_idx_.data(), values_.data_or_null(), row_ptr_.size() - 1, n_cols_};
+  }
+  int64_t nnz() const { return col_idx_.size(); }
+
+ private:
+  Array<const int64_t> row_ptr_;
+  Array<const int32_t> col_idx_;
+  Array<const float> values_;
+  int64_t n_cols_;
+};
+
+// Runs native code without the GIL; Ctrl-C comes back as the pending KeyboardInterrupt.
+template <class Function>
+auto without_gil(Function&& function) {
+  try {
+    py::gil_scoped_release release;
+    return std::forward<Function>(function)();
+  } catch (const Interrupted&) {
+    if (PyErr_Occurred() == nullptr) PyErr_SetNone(PyExc_KeyboardInterrupt);
+    throw py::error_already_set();
+  }
+}
+
+}  // namespace recsys_fast::bindings

@@ -1,0 +1,30 @@
+// The extension module of one instruction set level. Functions carry the flat signatures of recsys_fast._numba.
+#include <pybind11/pybind11.h>
+
+#include "bindings/bind.h"
+#include "core/simd.h"
+#include "core/thread_pool.h"
+
+namespace recsys_fast::bindings {
+namespace {
+
+// Only the interpreter's main thread ever sees a signal here; elsewhere PyErr_CheckSignals does nothing.
+bool poll_python_signals() {
+  py::gil_scoped_acquire gil;
+  return PyErr_CheckSignals() != 0;
+}
+
+}  // namespace
+}  // namespace recsys_fast::bindings
+
+PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
+  namespace bindings = recsys_fast::bindings;
+  recsys_fast::set_poll_interrupt(bindings::poll_python_signals);
+  m.attr("lanes") = recsys_fast::kLanes;
+  bindings::bind_csr(m);
+  bindings::bind_negatives(m);
+  bindings::bind_gram(m);
+  bindings::bind_als(m);
+  bindings::bind_topk(m);
+  bindings::bind_rank_metrics(m);
+}

@@ -1,0 +1,179 @@
+// SIMD through the compiler's vector extensions. The only file that knows the instruction set; a module is compiled
+// once per level and every loop here takes its width from kLanes. Reductions here, and only here, reassociate.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define RF_INLINE inline __attribute__((always_inline))
+
+namespace recsys_fast {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16, kVectorRegisters = 32;
+#elif defined(__AVX__)
+inline constexpr int kLanes = 8, kVectorRegisters = 16;
+#elif defined(__aarch64__)
+inline constexpr int kLanes = 4, kVectorRegisters = 32;
+#else
+inline constexpr int kLanes = 4, kVectorRegisters = 16;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
+typedef int32_t VecInt __attribute__((vector_size(kLanes * sizeof(int32_t))));
+
+RF_INLINE Vec load(const float* p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+RF_INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+RF_INLINE Vec broadcast(float x) { return Vec{} + x; }
+
+// Smallest multiple of the vector width that holds d floats.
+constexpr int64_t padded(int64_t d) { return (d + kLanes - 1) / kLanes * kLanes; }
+
+// Sum of the lanes, as a tree of halves.
+RF_INLINE float reduce_add(Vec v) {
+  typedef float Quad __attribute__((vector_size(16)));
+#if defined(__AVX512F__)
+  typedef float Oct __attribute__((vector_size(32)));
+  const Oct low = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+  const Oct half = low + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const Quad quad = __builtin_shufflevector(half, half, 0, 1, 2, 3) + __builtin_shufflevector(half, half, 4, 5, 6, 7);
+#elif defined(__AVX__)
+  const Quad quad = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+  const Quad quad = v;
+#endif
+  return (quad[0] + quad[2]) + (quad[1] + quad[3]);
+}
+
+// out[i] = sum of the lanes of v[i], i < 8: the eight trees share their shuffles.
+RF_INLINE void reduce_add8(const Vec* v, float* out) {
+  typedef float Oct __attribute__((vector_size(32)));
+#if defined(__AVX512F__)
+  Oct w[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    w[i] = __builtin_shufflevector(v[i], v[i], 0, 1, 2, 3, 4, 5, 6, 7) +
+           __builtin_shufflevector(v[i], v[i], 8, 9, 10, 11, 12, 13, 14, 15);
+  }
+#elif defined(__AVX__)
+  const Vec* w = v;
+#endif
+#if defined(__AVX__)
+  Oct pair[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const Oct a = w[i], b = w[i + 4];
+    pair[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+              __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+  const Oct x = __builtin_shufflevector(pair[0], pair[2], 0, 1, 8, 9, 4, 5, 12, 13) +
+                __builtin_shufflevector(pair[0], pair[2], 2, 3, 10, 11, 6, 7, 14, 15);
+  const Oct y = __builtin_shufflevector(pair[1], pair[3], 0, 1, 8, 9, 4, 5, 12, 13) +
+                __builtin_shufflevector(pair[1], pair[3], 2, 3, 10, 11, 6, 7, 14, 15);
+  const Oct sums = __builtin_shufflevector(x, y, 0, 8, 2, 10, 4, 12, 6, 14) +
+                   __builtin_shufflevector(x, y, 1, 9, 3, 11, 5, 13, 7, 15);
+  std::memcpy(out, &sums, sizeof sums);
+#else
+  (void)sizeof(Oct);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) out[i] = reduce_add(v[i]);
+#endif
+}
+
+// True when any lane of a comparison's result is set.
+RF_INLINE bool any(VecInt mask) {
+  int32_t lane[kLanes];
+  std::memcpy(lane, &mask, sizeof mask);
+  int32_t all = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) all |= lane[i];
+  return all != 0;
+}
+
+// The first n < kLanes floats at p, zeros behind them; reads no further.
+RF_INLINE Vec load_first(const float* p, int64_t n) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#else
+  Vec v = {};
+  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+
+// Bit i of the result: a[i] >= b[i].
+RF_INLINE uint32_t mask_ge(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+#elif defined(__AVX__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
+#elif defined(__x86_64__)
+  return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpge_ps(a, b)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a[i] >= b[i]) << i;
+  return bits;
+#endif
+}
+
+RF_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+// Writes the lanes of v whose bit is set to out, in order, and may write up to kLanes elements. Returns their number.
+RF_INLINE int compress(float* out, Vec v, uint32_t bits) {
+#if defined(__AVX512F__)
+  _mm512_storeu_ps(out, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), v));
+  return __builtin_popcount(bits);
+#else
+  float* at = out;
+  for (; bits != 0; bits &= bits - 1) *at++ = v[__builtin_ctz(bits)];
+  return static_cast<int>(at - out);
+#endif
+}
+RF_INLINE int compress(int32_t* out, VecInt v, uint32_t bits) {
+#if defined(__AVX512F__)
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), reinterpret_cast<__m512i>(v)));
+  return __builtin_popcount(bits);
+#else
+  int32_t* at = out;
+  for (; bits != 0; bits &= bits - 1) *at++ = v[__builtin_ctz(bits)];
+  return static_cast<int>(at - out);
+#endif
+}
+
+// Lane sums of the products of two rows of any length d: reduce_add of them is dot.
+RF_INLINE Vec dot_lanes(const float* a, const float* b, int64_t d) {
+  Vec sum[4] = {};
+  int64_t k = 0;
+  for (; k + 4 * kLanes <= d; k += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) sum[j] += load(a + k + j * kLanes) * load(b + k + j * kLanes);
+  }
+  for (; k + kLanes <= d; k += kLanes) sum[0] += load(a + k) * load(b + k);
+  if (k < d) sum[1] += load_first(a + k, d - k) * load_first(b + k, d - k);
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+// Inner product of two rows of any length d. Whole vectors throughout, so that the bits never depend on the caller.
+RF_INLINE float dot(const float* a, const float* b, int64_t d) { return reduce_add(dot_lanes(a, b, d)); }
+
+// y += alpha x over d elements.
+RF_INLINE void axpy(float* y, float alpha, const float* x, int64_t d) {
+  int64_t k = 0;
+  for (; k + kLanes <= d; k += kLanes) store(y + k, load(y + k) + alpha * load(x + k));
+  for (; k < d; ++k) y[k] += alpha * x[k];
+}
+
+// Asks the caches for the `bytes` at p.
+RF_INLINE void prefetch(const void* p, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(p) + at);
+}
+
+}  // namespace recsys_fast

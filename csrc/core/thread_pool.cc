@@ -1,0 +1,164 @@
+#include "core/thread_pool.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "core/errors.h"
+
+namespace recsys_fast {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kPollEvery = std::chrono::milliseconds(30);
+
+std::atomic<PollInterrupt> g_poll{nullptr};
+
+struct Job {
+  ChunkFunction function;
+  void* context;
+  int64_t n, grain, n_chunks;
+  int max_workers;
+  int n_workers = 1;  // the caller is worker 0; guarded by the pool's mutex
+  int n_active = 0;   // pool threads inside; guarded by the pool's mutex
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> stop{false};
+  std::mutex error_mutex{};
+  std::exception_ptr error{};
+
+  bool has_work() const { return !stop.load(std::memory_order_relaxed) && next.load() < n_chunks; }
+
+  void fail(std::exception_ptr e) {
+    std::lock_guard lock(error_mutex);
+    if (!error) error = std::move(e);
+    stop.store(true);
+  }
+};
+
+// Asks the caller's poll at most every kPollEvery, so short loops never touch the interpreter.
+class Poller {
+ public:
+  bool due_and_stop() {
+    const PollInterrupt poll = g_poll.load(std::memory_order_relaxed);
+    const auto now = Clock::now();
+    if (poll == nullptr || now - last_ < kPollEvery) return false;
+    const bool stop = poll();
+    last_ = Clock::now();
+    return stop;
+  }
+
+ private:
+  Clock::time_point last_ = Clock::now();
+};
+
+void run_chunks(Job& job, int worker, Poller* poller) {
+  while (!job.stop.load(std::memory_order_relaxed)) {
+    const int64_t chunk = job.next.fetch_add(1);
+    if (chunk >= job.n_chunks) return;
+    try {
+      const int64_t begin = chunk * job.grain;
+      job.function(job.context, begin, std::min(job.n, begin + job.grain), worker);
+      if (poller != nullptr && poller->due_and_stop()) throw Interrupted();
+    } catch (...) {
+      job.fail(std::current_exception());
+    }
+  }
+}
+
+class Pool {
+ public:
+  void run(Job& job) {
+    {
+      std::lock_guard lock(mutex_);
+      while (static_cast<int>(threads_.size()) < job.max_workers - 1) threads_.emplace_back([this] { work(); });
+      jobs_.push_back(&job);
+    }
+    wake_.notify_all();
+    Poller poller;
+    run_chunks(job, 0, &poller);
+    std::unique_lock lock(mutex_);
+    jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
+    while (job.n_active > 0) {
+      if (done_.wait_for(lock, kPollEvery, [&] { return job.n_active == 0; })) break;
+      lock.unlock();  // the poll takes the GIL
+      if (!job.stop.load() && poller.due_and_stop()) job.fail(std::make_exception_ptr(Interrupted()));
+      lock.lock();
+    }
+  }
+
+ private:
+  void work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      Job* job = nullptr;
+      wake_.wait(lock, [&] {
+        job = pick();
+        return job != nullptr;
+      });
+      const int worker = job->n_workers++;
+      ++job->n_active;
+      lock.unlock();
+      run_chunks(*job, worker, nullptr);
+      lock.lock();
+      if (--job->n_active == 0) done_.notify_all();
+    }
+  }
+
+  Job* pick() const {
+    for (Job* job : jobs_) {
+      if (job->n_workers < job->max_workers && job->has_work()) return job;
+    }
+    return nullptr;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::vector<Job*> jobs_;
+  std::vector<std::thread> threads_;
+};
+
+std::atomic<Pool*> g_pool{nullptr};
+
+// Threads do not survive fork: the child forgets the parent's pool (and leaks it) and makes its own when it needs one.
+void forget_pool() { g_pool.store(nullptr); }
+
+// The pool is never destroyed: its threads may not be joined from a static destructor of a shared library.
+Pool& pool() {
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+  (void)registered;
+  Pool* current = g_pool.load();
+  if (current == nullptr) {
+    auto* fresh = new Pool;
+    if (g_pool.compare_exchange_strong(current, fresh)) return *fresh;
+    delete fresh;
+  }
+  return *current;
+}
+
+}  // namespace
+
+void set_poll_interrupt(PollInterrupt poll) { g_poll.store(poll); }
+
+void run_parallel(int64_t n, int64_t grain, int n_threads, ChunkFunction function, void* context) {
+  if (n <= 0) return;
+  grain = std::max<int64_t>(1, grain);
+  Job job{.function = function, .context = context, .n = n, .grain = grain, .n_chunks = (n - 1) / grain + 1,
+          .max_workers = 1};
+  job.max_workers = static_cast<int>(std::clamp<int64_t>(n_threads, 1, job.n_chunks));
+  if (job.max_workers == 1) {
+    Poller poller;
+    run_chunks(job, 0, &poller);
+  } else {
+    pool().run(job);
+  }
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+}  // namespace recsys_fast

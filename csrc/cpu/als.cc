@@ -1,0 +1,115 @@
+#include "ops/als.h"
+
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "cpu/als_cg.h"
+#include "cpu/als_cholesky.h"
+#include "cpu/als_subspace.h"
+
+namespace recsys_fast {
+namespace {
+
+constexpr int64_t kRowsPerTask = 16;
+constexpr int64_t kResidentBytes = int64_t{640} << 10;  // gathered rows that stay in a core's L2 cache
+
+// How one row is solved; chosen from its length and the width alone, so results do not depend on threads.
+enum class Form { kPrimal, kDual, kCg, kSubspace };
+
+struct Sweep {
+  Rows<float> x;
+  Rows<const float> y;
+  Csr matrix;
+  const AlsProblem& problem;
+  AlsSolver solver;
+  int n_steps;
+  int64_t block, d_padded, n_resident;
+  float floor;  // keeps D positive where nothing regularises a direction
+
+  Form form(int64_t n, float smallest_weight) const {
+    const bool dual = padded(n) < d_padded && smallest_weight > 0.0f;
+    if (solver == AlsSolver::kCholesky) return dual ? Form::kDual : Form::kPrimal;
+    if (solver == AlsSolver::kSubspace) {
+      if (dual && n <= block) return Form::kDual;  // exact for less than one pass costs
+      return block < d_padded ? Form::kSubspace : Form::kPrimal;
+    }
+    // A row too long to stay in L2 would be fetched in each step; below this width its normal equations cost less.
+    return n > n_resident && d_padded <= 160 ? Form::kPrimal : Form::kCg;
+  }
+
+  int64_t bytes(int64_t n) const {
+    const int64_t np = padded(n);
+    int64_t most = als_cg_bytes(std::min(n, n_resident), d_padded);
+    if (np < d_padded) most = std::max(most, als_dual_bytes(n, d_padded));
+    most = std::max(most, als_primal_bytes(solver == AlsSolver::kSubspace ? std::min(block, d_padded) : d_padded));
+    if (solver == AlsSolver::kSubspace) most = std::max(most, als_subspace_bytes(n, d_padded, block));
+    return most + static_cast<int64_t>(3 * Arena::padded<float>(np) + 2 * Arena::padded<float>(d_padded));
+  }
+
+  // Solves row u in place; returns its objective.
+  double solve(int64_t u) const {
+    const int64_t n = matrix.row_size(u), d = y.d;
+    float* out = x.row(u);
+    if (n == 0) {
+      std::fill_n(out, d, 0.0f);
+      return 0.0;
+    }
+    Arena& arena = thread_arena();
+    arena.reset(static_cast<size_t>(bytes(n)));
+    float *scale = arena.take<float>(d_padded), *z = arena.take<float>(d_padded);
+    float *weight = arena.take<float>(n), *target = arena.take<float>(n), *root = arena.take<float>(n);
+    const float reg = problem.regularization *
+                      std::pow(static_cast<float>(n) + problem.unobserved_weight * static_cast<float>(y.n), problem.nu);
+    for (int64_t k = 0; k < d_padded; ++k) {
+      const float diagonal = k < d ? problem.unobserved_weight * problem.spectrum[k] + reg : 1.0f;
+      scale[k] = k < d ? 1.0f / std::sqrt(std::max(diagonal, floor)) : 0.0f;
+    }
+    AlsRow row{problem, y,     matrix.col_idx, matrix.row_ptr[u], matrix.row_ptr[u + 1], matrix.nnz(),
+               d_padded, scale, weight,         target,            0.0};
+    const float smallest = row.read_entries();
+    const Form how = form(n, smallest);
+    if (how == Form::kCg || how == Form::kSubspace) {
+      for (int64_t k = 0; k < d_padded; ++k) z[k] = k < d ? out[k] / scale[k] : 0.0f;
+    }
+    if (how != Form::kCg) {
+      for (int64_t j = 0; j < n; ++j) root[j] = std::sqrt(weight[j]);
+    }
+    const double objective = solve_form(how, row, z, root, arena);
+    for (int64_t k = 0; k < d; ++k) out[k] = z[k] * scale[k];
+    return objective;
+  }
+
+  double solve_form(Form how, const AlsRow& row, float* z, const float* root, Arena& arena) const {
+    if (how == Form::kCg) return als_cg(row, z, n_steps, std::min(row.size(), n_resident), arena);
+    if (how == Form::kSubspace) return als_subspace(row, z, root, n_steps, block, arena);
+    const double explained = how == Form::kDual
+                                 ? als_dual(row, z, root, arena)
+                                 : als_primal(row, z, 0, d_padded, root, row.target, nullptr, arena);
+    return row.constant - explained;
+  }
+};
+
+}  // namespace
+
+template <>
+double als_sweep<Cpu>(Rows<float> x, Rows<const float> y, Csr matrix, const AlsProblem& problem, AlsSolver solver,
+                      int n_steps, int block_size, int n_threads) {
+  const int64_t dp = padded(y.d);
+  float largest = 0.0f;
+  for (int64_t k = 0; k < y.d; ++k) largest = std::max(largest, problem.spectrum[k] * problem.unobserved_weight);
+  const Sweep sweep{.x = x, .y = y, .matrix = matrix, .problem = problem, .solver = solver, .n_steps = n_steps,
+                    .block = std::min(dp, padded(std::max(1, block_size))), .d_padded = dp,
+                    .n_resident = std::max<int64_t>(16, kResidentBytes / (dp * 4)),
+                    .floor = std::max(largest * 1e-6f, 1e-12f)};
+  std::vector<double> objective((x.n + kRowsPerTask - 1) / kRowsPerTask, 0.0);
+  parallel_for(x.n, kRowsPerTask, n_threads, [&](int64_t begin, int64_t end, int) {
+    double sum = 0.0;
+    for (int64_t u = begin; u < end; ++u) sum += sweep.solve(u);
+    objective[begin / kRowsPerTask] = sum;
+  });
+  double total = 0.0;
+  for (const double part : objective) total += part;
+  return total;
+}
+
+}  // namespace recsys_fast

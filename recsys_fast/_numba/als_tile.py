@@ -1,0 +1,96 @@
+"""One row's system in an ALS sweep: its features gathered into a tile, and products with it.
+
+A row with entries j in items i_j, confidences c_j and linear terms t_j solves (D + sum c_j y_j y_j^T) x = sum t_j y_j,
+where D is diagonal because y is in the eigenbasis of its Gram matrix.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_fast._numba.parallel import serial
+
+F32 = NDArray[np.float32]
+
+class Work(NamedTuple):
+    """Scratch space of one thread; sizes are of the widest row it meets."""
+
+    tile: F32  # flat: gathered rows of y
+    scaled: F32  # flat: the same, times confidences
+    system: F32  # flat: the matrix to factor
+    product: F32  # flat: one tile's contribution to it
+    confidences: F32  # (longest row,)
+    linear: F32  # (longest row,)
+    scores: F32  # (longest row,)
+    weighted: F32  # (longest row,)
+    diagonal: F32  # (d,)
+    vectors: F32  # (6, max(d, shorter rows)): what the solvers iterate on
+
+
+@serial
+def gather(work, y, ids, start, stop, biased):  # type: ignore[no-untyped-def]
+    """Return (stop - start, d): features of entries start..stop, copied into the tile.
+
+    A row whose features all fit is copied once: then the tile holds entry j at row j.
+    """
+    d = y.shape[1]
+    rows = work.tile[: (stop - start) * d].reshape(stop - start, d)
+    for j in range(start, stop):
+        source = y[ids[j]]
+        for k in range(d):
+            rows[j - start, k] = source[k]
+        if biased:
+            rows[j - start, d - 1] = 1.0
+    return rows
+
+
+@serial
+def features(work, y, ids, start, stop, biased):  # type: ignore[no-untyped-def]
+    """Return (stop - start, d): from the tile where the whole row is there, else gathered now."""
+    d = y.shape[1]
+    if len(ids) * d <= len(work.tile):
+        return work.tile[start * d : stop * d].reshape(stop - start, d)
+    return gather(work, y, ids, start, stop, biased)
+
+
+@serial
+def predict(work, y, ids, x, biased, step):  # type: ignore[no-untyped-def]
+    """scores = features x."""
+    for start in range(0, len(ids), step):
+        stop = min(start + step, len(ids))
+        np.dot(features(work, y, ids, start, stop, biased), x, work.scores[start:stop])
+
+
+@serial
+def apply(out, y, ids, x, work, biased, step):  # type: ignore[no-untyped-def]
+    """out = (D + sum c y y^T) x; weighted = features x."""
+    d = len(x)
+    part = work.vectors[5, :d]
+    for k in range(d):
+        out[k] = work.diagonal[k] * x[k]
+    for start in range(0, len(ids), step):
+        stop = min(start + step, len(ids))
+        tile = features(work, y, ids, start, stop, biased)
+        scores = work.weighted[start:stop]
+        np.dot(tile, x, scores)
+        scaled = work.scaled[: stop - start]
+        for j in range(stop - start):
+            scaled[j] = work.confidences[start + j] * scores[j]
+        np.dot(tile.T, scaled, part)
+        for k in range(d):
+            out[k] += part[k]
+
+
+@serial
+def right_side(out, y, ids, work, biased, step):  # type: ignore[no-untyped-def]
+    """out = sum t y."""
+    part = work.vectors[5, : len(out)]
+    out[:] = 0.0
+    for start in range(0, len(ids), step):
+        stop = min(start + step, len(ids))
+        np.dot(features(work, y, ids, start, stop, biased).T, work.linear[start:stop], part)
+        for k in range(len(out)):
+            out[k] += part[k]

@@ -1,0 +1,61 @@
+"""How the loops are compiled, and on how many threads they run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., object])
+_config: Any = numba.config
+
+# Of numba's threading layers GNU OpenMP kills a forked child that uses it; "forksafe" takes one that survives. The one
+# that is always there (workqueue) aborts when two Python threads enter it at once, hence the lock.
+if _config.THREADING_LAYER == "default":
+    _config.THREADING_LAYER = "forksafe"
+
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may have held it at the moment of the fork
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _compile(function: F, parallel: bool) -> F:
+    njit: Any = numba.njit
+    try:
+        compiled: F = njit(cache=True, nogil=True, parallel=parallel)(function)
+    except RuntimeError:  # nowhere to write a cache: a read-only installation without a home
+        compiled = njit(nogil=True, parallel=parallel)(function)
+    return compiled
+
+
+def serial(function: F) -> F:
+    """Compile ``function``; the machine code is kept on disk."""
+    return _compile(function, False)
+
+
+def parallel(function: F) -> F:
+    """Compile ``function``, whose outermost loop is a ``prange``; call it inside ``threads``."""
+    return _compile(function, True)
+
+
+@contextlib.contextmanager
+def threads(n_threads: int) -> Iterator[None]:
+    """Run the parallel loops inside on ``n_threads`` threads, or on as many as numba started if those are fewer."""
+    with _lock:
+        before = numba.get_num_threads()
+        numba.set_num_threads(max(1, min(n_threads, _config.NUMBA_NUM_THREADS)))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)

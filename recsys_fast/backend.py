@@ -1,0 +1,193 @@
+"""Picks the backend of an operation, the instruction set of the native one, and the number of threads.
+
+``cpu`` is the C++ extension, compiled once per instruction set level; ``numba`` is the readable fallback that needs no
+compiler. Both hold functions of the same names and flat signatures. ``cuda`` will register here in the same way.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+import os
+import platform
+import sys
+from types import ModuleType
+from typing import Any
+
+from recsys_fast.errors import DeviceError, message
+
+DEVICES = ("auto", "cpu", "numba", "cuda")
+ISA_LEVELS = ("v4", "v3", "v2")
+
+# The flags in /proc/cpuinfo that the x86-64 psABI levels ask for beyond the level below.
+_ISA_FLAGS = {
+    "v2": {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"},
+    "v3": {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "abm"},
+    "v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+def _cpu_flags() -> set[str]:
+    """Return the flags of the first processor, empty where the system does not tell."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith(("flags", "Features")):
+                    return set(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return set()
+
+
+def _supported_isa() -> list[str]:
+    """Return the instruction set levels this processor runs, best first ("base" where there are no levels)."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return ["base"]
+    flags, supported = _cpu_flags(), []
+    for level in ("v2", "v3", "v4"):
+        if not _ISA_FLAGS[level] <= flags:
+            break
+        supported.insert(0, level)
+    return supported or ["v2"]
+
+
+@functools.cache
+def _native() -> tuple[ModuleType | None, str]:
+    """Return the extension module and its level, or None and the reason why there is none."""
+    if os.environ.get("RECSYS_FAST_BACKEND", "").lower() == "numba":
+        return None, "hidden by RECSYS_FAST_BACKEND=numba"
+    supported = _supported_isa()
+    wanted = os.environ.get("RECSYS_FAST_ISA", "").strip().lower()
+    if wanted:
+        if wanted not in ISA_LEVELS:
+            raise DeviceError(message("RECSYS_FAST_ISA", repr(wanted), "one of v2, v3, v4", "unset it to choose by CPU"))
+        if wanted not in supported:
+            mend = "unset it, or name one of: " + ", ".join(supported)
+            raise DeviceError(message("RECSYS_FAST_ISA", repr(wanted), "a level this processor supports", mend))
+        supported = [wanted]
+    reasons = []
+    for level in supported:
+        try:
+            return importlib.import_module(f"recsys_fast._cpu_{level}"), level
+        except ImportError as error:
+            reasons.append(str(error))
+    return None, "; ".join(reasons)
+
+
+@functools.cache
+def _fallback() -> ModuleType:
+    return importlib.import_module("recsys_fast._numba")
+
+
+def resolve_device(device: str = "auto") -> str:
+    """Return the backend that ``device`` stands for: "cpu" or "numba".
+
+    Raises:
+        ValueError: ``device`` is not a known name.
+        DeviceError: the device was asked for by name and is not there.
+    """
+    if device not in DEVICES:
+        raise ValueError(message("device", repr(device), "one of " + ", ".join(DEVICES)))
+    if device == "cuda":
+        mend = 'this version has no CUDA backend; use device="auto"'
+        raise DeviceError(message("device='cuda' is not available", mend=mend))
+    if device == "numba":
+        return "numba"
+    module, reason = _native()
+    if module is not None:
+        return "cpu"
+    if device == "cpu":
+        mend = 'install a C++20 compiler and run "pip install ." again, or use device="numba"'
+        raise DeviceError(message(f"device='cpu' is not available ({reason})", mend=mend))
+    return "numba"
+
+
+def get(device: str = "auto") -> ModuleType:
+    """Return the module that holds the operations of ``device``."""
+    if resolve_device(device) == "numba":
+        return _fallback()
+    module = _native()[0]
+    assert module is not None
+    return module
+
+
+def _cgroup_cpus() -> float:
+    """Return the CPU quota of this process's control group (v2, then v1), infinity where there is none."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        base = "/sys/fs/cgroup/cpu/cpu.cfs_"
+        with open(base + "quota_us", encoding="ascii") as q, open(base + "period_us", encoding="ascii") as p:
+            quota_us, period_us = int(q.read()), int(p.read())
+        return quota_us / period_us if quota_us > 0 and period_us > 0 else math.inf
+    except (OSError, ValueError):
+        return math.inf
+
+
+def granted_cpus() -> int:
+    """Return the number of CPUs this process may really use: its affinity, cut by its control group's quota."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min(affinity, math.ceil(min(_cgroup_cpus(), 1 << 16))))
+
+
+def resolve_threads(n_threads: int | None = None) -> int:
+    """Return the number of threads: the argument, RECSYS_FAST_NUM_THREADS, OMP_NUM_THREADS, or the CPUs granted.
+
+    Raises:
+        TypeError: ``n_threads`` is not an integer.
+        ValueError: it, or the variable that was read, is not a positive number.
+    """
+    if n_threads is not None:
+        if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
+            raise TypeError(message("n_threads", type(n_threads).__name__, "an int or None"))
+        if n_threads < 1:
+            raise ValueError(message("n_threads", n_threads, "at least 1", "pass None to use every CPU granted"))
+        return min(int(n_threads), 1024)
+    for name in ("RECSYS_FAST_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").strip()
+        if not text:
+            continue
+        first = text.split(",")[0].strip()  # OMP_NUM_THREADS may list a number per nesting level
+        if not first.isdigit() or int(first) < 1:
+            raise ValueError(message(name, repr(text), "a positive integer", "unset it to use every CPU granted"))
+        return min(int(first), 1024)
+    return granted_cpus()
+
+
+def config() -> dict[str, Any]:
+    """Return what ``show_config`` prints: backends and why one is absent, instruction set, threads, versions."""
+    import numpy
+    import scipy
+
+    from recsys_fast import __version__
+
+    module, note = _native()
+    try:
+        import numba
+
+        numba_note = numba.__version__
+    except ImportError as error:
+        numba_note = f"absent ({error})"
+    return {
+        "recsys_fast": __version__,
+        "device auto": resolve_device("auto"),
+        "cpu": f"x86-64-{note}" if module is not None and note != "base" else (note if module else f"absent ({note})"),
+        "numba": numba_note,
+        "cuda": "absent (this version has no CUDA backend)",
+        "threads": resolve_threads(),
+        "machine": platform.machine(),
+        "python": sys.version.split()[0],
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+    }
+
+
+def show_config() -> None:
+    """Print the backends that are there (and why one is not), instruction set, threads and versions."""
+    for name, value in config().items():
+        print(f"{name:>12}  {value}")

@@ -1,0 +1,13 @@
+"""Data sets by name, and synthetic data of any size with a known best score.
+
+``load(name)`` finds a set on disk or fetches it; ``names()`` and ``describe(name)`` say what there is;
+``synthetic(...)`` plants preferences and tells how well they can be recovered.
+"""
+
+from __future__ import annotations
+
+from recsys_fast.datasets.catalog import Description, describe, load, names
+from recsys_fast.datasets.dataset import Dataset
+
+
+__all__ = ["Dataset", "Description", "describe", "load", "names"]

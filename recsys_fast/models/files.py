@@ -1,0 +1,234 @@
+"""Model files: what a model is made of, as arrays and strings, and the checks on the way back."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_fast import ops
+from recsys_fast.errors import message
+from recsys_fast.ops import Csr
+from recsys_fast.serialization import Reader, write
+
+if TYPE_CHECKING:
+    from recsys_fast.models.base import Recommender
+
+M = TypeVar("M", bound="Recommender")
+
+FORMAT = "recsys_fast"
+FORMAT_VERSION = 1
+_KEYS = {"checksum", "format", "format_version", "library_version", "model", "params", "state"}
+_LOCAL = ("device", "n_threads")  # belong to the machine, not to the model
+_HISTORY = re.compile(r"history\.([a-z_]{1,32}(@\d{1,9})?)")
+
+# Only these names are ever imported on behalf of a file.
+MODELS = {"ALS": "recsys_fast.models.als", "Popularity": "recsys_fast.models.popularity"}
+
+
+def save(model: Recommender, path: str | os.PathLike[str]) -> None:
+    """Write ``model`` to ``path``; see ``Recommender.save``."""
+    from recsys_fast import __version__
+
+    arrays, values = model._pack()
+    matrix = model.training_matrix_
+    arrays = {**arrays, "matrix.row_ptr": matrix.row_ptr, "matrix.col_idx": matrix.col_idx}
+    if matrix.values is not None:
+        arrays["matrix.values"] = matrix.values
+    for name, numbers in model.history_.items():
+        arrays[f"history.{name}"] = np.array(numbers, np.float64)
+    for side, ids in (("user", model.user_ids_), ("item", model.item_ids_)):
+        if ids is not None:
+            arrays |= _pack_ids(f"{side}_ids", ids.ids)
+    params = {name: _plain(name, value) for name, value in model.get_params().items() if name not in _LOCAL}
+    state = {"n_users": matrix.n_rows, "n_items": matrix.n_cols, "n_epochs": model.n_epochs_, **values}
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "library_version": __version__,
+        "model": type(model).__name__,
+        "params": json.dumps(params, allow_nan=False),
+        "state": json.dumps(state, allow_nan=False),
+    }
+    write(path, arrays, metadata)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a parameter as JSON holds it; generators have no seed to store."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return None if name == "random_state" and not isinstance(value, int) else value
+
+
+def _pack_ids(name: str, ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return integer ids as one int64 array, strings as UTF-8 bytes and offsets."""
+    if ids.dtype.kind == "i":
+        return {name: ids.astype(np.int64)}
+    raw = ids.tolist()
+    odd = next((one for one in raw if type(one) is not str), None)
+    if odd is not None:
+        mend = f"set model.{name}_ = None to save without the map"
+        raise TypeError(message(f"{name}_ holds the id {odd!r}", type(odd).__name__, "ints or strings only", mend))
+    encoded = [one.encode("utf-8", "surrogatepass") for one in raw]
+    offsets = np.zeros(len(raw) + 1, np.int64)
+    np.cumsum([len(one) for one in encoded], out=offsets[1:])
+    return {f"{name}.bytes": np.frombuffer(b"".join(encoded), np.uint8), f"{name}.offsets": offsets}
+
+
+def load(path: str | os.PathLike[str], cls: type[M] | None = None, device: str = "auto") -> M:
+    """Return the model in ``path``, of class ``cls`` (None: what the file says, among this package's models).
+
+    Raises:
+        ModelFormatError: the file is no model file, damaged, too new, or holds another model.
+        OSError: it cannot be read.
+        ValueError, DeviceError: ``device`` is unknown or not available.
+    """
+    from recsys_fast import backend
+
+    backend.resolve_device(device)
+    with Reader(path) as reader:
+        kind = _check_metadata(reader, cls)
+        model = kind(**_params(reader, kind), device=device, n_threads=None)
+        state = _json(reader, "state")
+        try:
+            model._check_params()
+        except (ValueError, TypeError) as error:
+            raise reader.fail(f"parameters are out of range ({error})") from None
+        shape = _count(reader, state, "n_users"), _count(reader, state, "n_items")
+        n_epochs = _count(reader, state, "n_epochs")
+        model._matrix = _matrix(reader, *shape)
+        model.user_ids_, model.item_ids_ = _ids(reader, "user_ids", shape[0]), _ids(reader, "item_ids", shape[1])
+        model.history_ = _history(reader)
+        model._unpack(reader, state)
+        if state or reader.unread:
+            raise reader.fail("unknown contents", ", ".join(sorted([*state, *reader.unread]))[:200], "none")
+        model.n_epochs_ = n_epochs
+    return model
+
+
+def _check_metadata(reader: Reader, cls: type[M] | None) -> type[M]:
+    meta = reader.metadata
+    if meta.get("format") != FORMAT:
+        raise reader.fail("format", repr(meta.get("format"))[:80], repr(FORMAT))
+    version = meta.get("format_version", "")
+    if version != str(FORMAT_VERSION):
+        raise reader.fail("format_version", repr(version)[:80], f"'{FORMAT_VERSION}' (another release may read it)")
+    if set(meta) != _KEYS:
+        raise reader.fail("metadata", ", ".join(sorted(meta))[:200], ", ".join(sorted(_KEYS)))
+    name = meta["model"]
+    if cls is not None:
+        if cls.__name__ != name:
+            raise reader.fail("model", repr(name)[:80], cls.__name__)
+        return cls
+    if name not in MODELS:
+        raise reader.fail("model", repr(name)[:80], "one of " + ", ".join(MODELS))
+    kind: type[M] = getattr(importlib.import_module(MODELS[name]), name)
+    return kind
+
+
+def _json(reader: Reader, key: str) -> dict[str, Any]:
+    try:
+        found = json.loads(reader.metadata[key])
+    except (ValueError, RecursionError) as error:
+        raise reader.fail(f"{key} is not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise reader.fail(key, type(found).__name__, "a JSON object")
+    return found
+
+
+def _params(reader: Reader, kind: type[Recommender]) -> dict[str, Any]:
+    params = _json(reader, "params")
+    known = set(kind._defaults()) - set(_LOCAL)
+    if set(params) != known:
+        raise reader.fail("parameters", ", ".join(sorted(params))[:200], ", ".join(sorted(known)))
+    return params
+
+
+def _count(reader: Reader, state: dict[str, Any], name: str) -> int:
+    value = state.pop(name, None)
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise reader.fail(name, repr(value)[:80], "a count below 2**31")
+    return value
+
+
+def _matrix(reader: Reader, n_users: int, n_items: int) -> Csr:
+    nnz = reader.length("matrix.col_idx")
+    csr = Csr(
+        reader.read("matrix.row_ptr", "I64", (n_users + 1,)),
+        reader.read("matrix.col_idx", "I32", (nnz,)),
+        reader.read("matrix.values", "F32", (nnz,)) if "matrix.values" in reader.specs else None,
+        n_users,
+        n_items,
+    )
+    try:
+        if ops.validate_csr(csr, "the training matrix"):
+            return csr
+    except ValueError as error:
+        raise reader.fail(str(error)) from None
+    raise reader.fail("rows of the training matrix are not sorted")
+
+
+def _history(reader: Reader) -> dict[str, list[float]]:
+    history = {}
+    for name in reader.specs:
+        if name.startswith("history."):
+            found = _HISTORY.fullmatch(name)
+            if found is None:
+                raise reader.fail("name of a history", repr(name)[:80], "a metric")
+            history[found[1]] = reader.read(name, "F64", (reader.length(name),)).tolist()
+    return history
+
+
+def _ids(reader: Reader, name: str, n: int) -> Any:
+    from recsys_fast.data.id_map import IdMap
+
+    if name in reader.specs:
+        raw: Any = reader.read(name, "I64", (n,))
+    elif f"{name}.offsets" in reader.specs:
+        offsets = reader.read(f"{name}.offsets", "I64", (n + 1,))
+        blob = reader.read(f"{name}.bytes", "U8", (reader.length(f"{name}.bytes"),)).tobytes()
+        if offsets[0] != 0 or offsets[-1] != len(blob) or (np.diff(offsets) < 0).any():
+            raise reader.fail(f"offsets of {name} do not ascend from 0 to {len(blob)}")
+        cuts = offsets.tolist()
+        try:
+            raw = [blob[a:b].decode("utf-8", "surrogatepass") for a, b in zip(cuts, cuts[1:], strict=False)]
+        except UnicodeDecodeError as error:
+            raise reader.fail(f"{name} is not UTF-8 ({error})") from None
+    else:
+        return None
+    try:
+        return IdMap(raw)
+    except (ValueError, TypeError) as error:
+        raise reader.fail(f"{name} is no id map ({error})") from None
+
+
+def read_table(reader: Reader, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a float32 array of a model file.
+
+    Raises:
+        ModelFormatError: missing, of another shape, or a value is not finite.
+    """
+    table: NDArray[np.float32] = reader.read(name, "F32", shape)
+    flat = table.reshape(-1)
+    for start in range(0, flat.size, 1 << 20):
+        if not np.isfinite(flat[start : start + (1 << 20)]).all():
+            raise reader.fail(f"array {name!r} holds values that are not finite")
+    return table
+
+
+def take_number(reader: Reader, state: dict[str, Any], name: str) -> float:
+    """Return a finite number of the state, and take it out.
+
+    Raises:
+        ModelFormatError: missing or not a finite number.
+    """
+    value = state.pop(name, None)
+    if type(value) not in (int, float) or not abs(value) < 1e300:
+        raise reader.fail(name, repr(value)[:80], "a finite number")
+    return float(value)
+

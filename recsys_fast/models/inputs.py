@@ -1,0 +1,122 @@
+"""What models do with the ids and matrices that callers pass: checks, and rows taken, replaced and added."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_fast import ops
+from recsys_fast.errors import message
+from recsys_fast.ops import Csr
+
+
+def check_ids(ids: Any, bound: int, name: str, mend: str | None = None) -> tuple[NDArray[np.int32], bool]:
+    """Return ids as ``(m,) int32``, and whether a scalar was given.
+
+    Args:
+        ids: an int, or a 1-D sequence of ints.
+        bound: number of ids there are.
+        name: the parameter's name for messages.
+        mend: advice for messages about ids out of range.
+
+    Raises:
+        IndexError: an id is negative or not below ``bound``.
+        TypeError: not integers.
+        ValueError: more than one dimension.
+    """
+    array = np.asarray(ids)
+    if array.dtype.kind not in "iu" and (array.size or array.dtype.kind not in "fO"):
+        mend = "use np.flatnonzero(mask)" if array.dtype.kind == "b" else "map raw ids with IdMap.encode first"
+        raise TypeError(message(name, f"dtype {array.dtype}", "integers", mend))
+    if array.ndim > 1:
+        raise ValueError(message(name, f"{array.ndim} dimensions", "an int or a 1-D sequence"))
+    flat = array.reshape(-1)
+    if flat.size and (int(flat.min()) < 0 or int(flat.max()) >= bound):
+        bad = int(flat[(flat < 0) | (flat >= bound)][0])
+        raise IndexError(message(f"{name} holds id {bad}", expected=f"0 <= id < {bound}", mend=mend))
+    return flat.astype(np.int32), array.ndim == 0
+
+
+def check_distinct(ids: NDArray[np.int32], name: str) -> None:
+    """Raise ValueError when an id occurs twice."""
+    if len(np.unique(ids)) < len(ids):
+        raise ValueError(message(f"{name} holds an id twice", mend="pass each id once"))
+
+
+def check_matrix(matrix: Any, name: str, n_rows: int | None = None, n_cols: int | None = None) -> Csr:
+    """Return a validated matrix with sorted rows and without duplicates; a 1-D sparse array is one row.
+
+    Args:
+        matrix: anything that ``ops.as_csr`` takes, or a 1-D scipy sparse array.
+        name: the parameter's name for messages.
+        n_rows: expected number of rows, None for any.
+        n_cols: expected number of columns, None for any.
+
+    Raises:
+        ValueError: another shape (a transposed matrix is named as such), or a defect that ``ops.as_csr`` finds.
+        TypeError: not a sparse matrix.
+    """
+    if hasattr(matrix, "tocsr") and len(matrix.shape) == 1:
+        columns = matrix.indices if matrix.format == "csr" else matrix.tocoo().coords[0]
+        csr = ops.csr_from_coo(np.zeros(len(columns), np.int32), columns, matrix.data, shape=(1, matrix.shape[0]))[0]
+    else:
+        csr = ops.as_csr(matrix, name)
+    wanted = (csr.n_rows if n_rows is None else n_rows, csr.n_cols if n_cols is None else n_cols)
+    if csr.shape == wanted:
+        return csr
+    got = f"shape {csr.shape}"
+    transposed = csr.n_rows == n_cols if n_rows is None else csr.shape == (n_cols, n_rows)
+    if transposed and csr.n_rows != csr.n_cols:
+        raise ValueError(message(f"{name} looks transposed", got, f"shape {wanted}", f"pass {name}.T"))
+    raise ValueError(message(name, got, f"shape {wanted}"))
+
+
+def take_rows(csr: Csr, rows: NDArray[np.integer[Any]]) -> Csr:
+    """Return the matrix of the given rows, in that order (new arrays)."""
+    starts = csr.row_ptr[rows]
+    lengths = csr.row_ptr[rows.astype(np.int64) + 1] - starts
+    row_ptr = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(lengths, out=row_ptr[1:])
+    entries = np.repeat(starts - row_ptr[:-1], lengths)
+    entries += np.arange(row_ptr[-1])
+    values = None if csr.values is None else csr.values[entries]
+    return Csr(row_ptr, csr.col_idx[entries], values, len(rows), csr.n_cols)
+
+
+def replace_rows(csr: Csr, ids: NDArray[np.int32], rows: Csr) -> Csr:
+    """Return ``csr`` with row ``ids[k]`` replaced by row ``k`` of ``rows`` (new arrays)."""
+    values = None
+    if csr.values is not None or rows.values is not None:
+        values = np.concatenate([_values(csr), _values(rows)])
+    both = Csr(
+        np.concatenate([csr.row_ptr, rows.row_ptr[1:] + csr.nnz]),
+        np.concatenate([csr.col_idx, rows.col_idx]),
+        values,
+        csr.n_rows + rows.n_rows,
+        csr.n_cols,
+    )
+    source = np.arange(csr.n_rows)
+    source[ids] = csr.n_rows + np.arange(len(ids))
+    return take_rows(both, source)
+
+
+def replace_columns(csr: Csr, ids: NDArray[np.int32], columns: Csr) -> Csr:
+    """Return ``csr`` with column ``ids[k]`` replaced by column ``k`` of ``columns`` (new arrays)."""
+    return ops.csr_transpose(replace_rows(ops.csr_transpose(csr), ids, ops.csr_transpose(columns)))
+
+
+def _values(csr: Csr) -> NDArray[np.float32]:
+    return np.ones(csr.nnz, np.float32) if csr.values is None else csr.values
+
+
+def add_empty(csr: Csr, n_rows: int, n_cols: int) -> Csr:
+    """Return the matrix grown to ``(n_rows, n_cols)`` by empty rows and columns; entries are shared."""
+    row_ptr = np.concatenate([csr.row_ptr, np.full(n_rows - csr.n_rows, csr.nnz, np.int64)])
+    return Csr(row_ptr, csr.col_idx, csr.values, n_rows, n_cols)
+
+
+def all_ones(csr: Csr) -> bool:
+    """Return whether every value is 1."""
+    return csr.values is None or csr.nnz == 0 or bool(csr.values.min() == 1 == csr.values.max())

@@ -1,0 +1,26 @@
+"""Operations on plain arrays: public, stable, usable without any model.
+
+Every operation checks its arguments, picks a backend (``device="auto"|"cpu"|"numba"``), releases the GIL, and never
+changes an input unless its docstring says so.
+"""
+
+from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.negatives import philox_draw, sample_negatives
+from recsys_fast.ops.pair_scores import pair_scores
+from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
+from recsys_fast.ops.topk import topk
+
+__all__ = [
+    "Csr",
+    "as_csr",
+    "csr_from_coo",
+    "csr_transpose",
+    "list_metrics",
+    "pair_scores",
+    "philox_draw",
+    "rank_auc",
+    "rank_metrics",
+    "sample_negatives",
+    "topk",
+    "validate_csr",
+]

@@ -1,0 +1,139 @@
+"""Sampled negatives, and the random numbers behind every sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recsys_fast import backend
+from recsys_fast.errors import message
+from recsys_fast.ops.csr import as_csr
+
+_EMPTY_F64 = np.empty(0, np.float64)
+_MAX_NEGATIVES = 2**27 - 1  # 32 draws each, numbered in 32 bits
+
+
+def _counter(value: Any, name: str, bits: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(message(name, type(value).__name__, "an int"))
+    number = int(value)
+    if not 0 <= number < 2**bits:
+        raise ValueError(message(name, number, f"0 to 2**{bits} - 1"))
+    return number
+
+
+def _users(users: ArrayLike, n_users: int) -> NDArray[np.int32]:
+    array = np.atleast_1d(np.asarray(users))
+    if array.ndim != 1:
+        raise ValueError(message("dimensions of users", array.ndim, "1"))
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(message("dtype of users", array.dtype, "an integer dtype"))
+    wrong = np.flatnonzero((array < 0) | (array >= n_users)) if array.size else array
+    if len(wrong):
+        at = int(wrong[0])
+        raise ValueError(message(f"users[{at}]", int(array[at]), f"0 <= user < {n_users}"))
+    return np.require(array, np.int32, ["C", "A", "E"])
+
+
+def _cumulated(weights: ArrayLike, n_items: int) -> NDArray[np.float64]:
+    """Return running sums (left to right, so the same bits everywhere) of the weights over their largest."""
+    array = np.asarray(weights)
+    if array.shape != (n_items,):
+        raise ValueError(message("shape of weights", array.shape, f"one weight per item, ({n_items},)"))
+    if array.dtype.kind not in "biuf":
+        raise TypeError(message("dtype of weights", array.dtype, "bool, integer or floating point"))
+    array = array.astype(np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if len(wrong):
+        raise ValueError(message(f"weights[{int(wrong[0])}]", array[wrong[0]], "a finite number, 0 or more"))
+    largest = array.max(initial=0.0)
+    if n_items and largest == 0:
+        raise ValueError(message("weights", "only zeros", "at least one above 0"))
+    return np.cumsum(array / largest)
+
+
+def sample_negatives(
+    matrix: Any,
+    users: ArrayLike,
+    n: int,
+    *,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> NDArray[np.int32]:
+    """Draw items that the users have not interacted with: verified, with replacement.
+
+    Uniform draws pick a rank among the absent items (bias below n_items / 2^32). Weighted draws invert the running
+    sums of the weights, at most 15 times until an item is absent, and then walk the row's gaps: the distribution is the
+    same, and it always ends.
+
+    Args:
+        matrix: ``(n_users, n_items)`` sparse matrix, ``Csr`` or ``Interactions``: the positives; every stored entry
+            counts, whatever its value.
+        users: ``(m,)`` integers, or one; the same user may occur often.
+        n: negatives per user.
+        weights: ``(n_items,)`` numbers, 0 or more, such as ``popularity**0.75``; None is uniform. Any scale.
+        seed: 0 to 2^64 - 1.
+        epoch: 0 to 2^32 - 1; another epoch gives other negatives of the same seed.
+        device: backend; all give the same negatives.
+        n_threads: number of threads; the result does not depend on it.
+
+    Returns:
+        ``(m, n) int32``; row i depends on (seed, epoch, i) and on the user's row. -1 where the user has every item, or
+        every item of a positive weight.
+
+    Raises:
+        TypeError: not a sparse matrix, users that are not integers.
+        ValueError: unknown user, negative weight, a matrix that ``as_csr`` refuses.
+    """
+    csr = as_csr(matrix, device=device, n_threads=n_threads)
+    n = _counter(n, "n", 32)
+    if n > _MAX_NEGATIVES:
+        raise ValueError(message("n", n, f"at most {_MAX_NEGATIVES}"))
+    user = _users(users, csr.n_rows)
+    cdf = _EMPTY_F64 if weights is None else _cumulated(weights, csr.n_cols)
+    out = np.empty((len(user), n), np.int32)
+    backend.get(device).sample_negatives(
+        out, user, csr.row_ptr, csr.col_idx, cdf, csr.n_cols, _counter(seed, "seed", 64), _counter(epoch, "epoch", 32),
+        backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return out
+
+
+def philox_draw(
+    n: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    first_sample: int = 0,
+    k: int = 0,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> NDArray[np.uint32]:
+    """Return the random words behind every sampler: the k-th draw of n samples in a row (Philox4x32-10).
+
+    Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011. The counter is (sample, epoch,
+    k // 4), the key is the seed, and the draw is word k % 4.
+
+    Args:
+        n: number of samples.
+        seed: 0 to 2^64 - 1.
+        epoch: 0 to 2^32 - 1.
+        first_sample: 0 to 2^64 - 1; samples count on from here, modulo 2^64.
+        k: 0 to 2^32 - 1, which draw of each sample.
+        device: backend; all give the same bits.
+        n_threads: number of threads.
+
+    Returns:
+        ``(n,) uint32``, each value equally likely.
+    """
+    out = np.empty(_counter(n, "n", 48), np.uint32)
+    backend.get(device).philox_draw(
+        out, _counter(seed, "seed", 64), _counter(epoch, "epoch", 32), _counter(first_sample, "first_sample", 64),
+        _counter(k, "k", 32), backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return out

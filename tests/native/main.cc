@@ -1,0 +1,3 @@
+#include "check.h"
+
+int main() { return recsys_fast::test::run_all(); }

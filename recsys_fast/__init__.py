@@ -1,6 +1,89 @@
-"""recsys_fast: a recommender engine with native kernels."""
+"""recsys_fast: a recommender engine with native kernels over sparse interactions.
+
+Importing this package loads NumPy and little else; everything below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
 
 from recsys_fast.backend import show_config
 
+if TYPE_CHECKING:
+    from recsys_fast import data, datasets, evaluation, models, ops, training
+    from recsys_fast.data import Interactions, splits
+    from recsys_fast.models import ALS, Popularity, Recommender
+    from recsys_fast.training import Checkpoint, EarlyStopping, LogEvaluation, ProgressBar, TimeLimit
+
 __version__ = "0.1.0"
-__all__ = ["show_config"]
+
+_LAZY = {
+    "ALS": "recsys_fast.models.als",
+    "Checkpoint": "recsys_fast.training.checkpoint",
+    "EarlyStopping": "recsys_fast.training.callbacks",
+    "Interactions": "recsys_fast.data.interactions",
+    "LogEvaluation": "recsys_fast.training.callbacks",
+    "Popularity": "recsys_fast.models.popularity",
+    "ProgressBar": "recsys_fast.training.callbacks",
+    "Recommender": "recsys_fast.models.base",
+    "TimeLimit": "recsys_fast.training.callbacks",
+}
+_MODULES = {
+    "data": "recsys_fast.data",
+    "datasets": "recsys_fast.datasets",
+    "evaluation": "recsys_fast.evaluation",
+    "models": "recsys_fast.models",
+    "ops": "recsys_fast.ops",
+    "splits": "recsys_fast.data.splits",
+    "training": "recsys_fast.training",
+}
+
+__all__ = [
+    "ALS",
+    "Checkpoint",
+    "EarlyStopping",
+    "Interactions",
+    "LogEvaluation",
+    "Popularity",
+    "ProgressBar",
+    "Recommender",
+    "TimeLimit",
+    "data",
+    "datasets",
+    "evaluation",
+    "load",
+    "models",
+    "ops",
+    "show_config",
+    "splits",
+    "training",
+]
+
+
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Recommender:
+    """Return the model in a file that ``save`` wrote, whichever model it is.
+
+    Raises:
+        ModelFormatError: the file is damaged, too new, or no model file.
+        OSError: it cannot be read.
+    """
+    from recsys_fast.models.files import load as load_file
+
+    return load_file(path, None, device)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
+    else:
+        raise AttributeError(f"module 'recsys_fast' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *globals()})

@@ -96,7 +96,7 @@ def _header(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> tup
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return memoryview(array.reshape(-1)).cast("B") if array.size else memoryview(b"")
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _crc(array: NDArray[Any], start: int) -> int:

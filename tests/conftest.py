@@ -17,9 +17,9 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _ROOT] + 
 
 from recsys_fast import backend  # noqa: E402
 
-# Child processes of tests get the same package, whatever folder they start in.
+# Child processes of tests find the same package, whatever folder they start in.
 os.environ["PYTHONSAFEPATH"] = "1"
-os.environ["PYTHONPATH"] = str(Path(backend.__file__).resolve().parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
 
 _SHARED = _ROOT.parent / "shared" / "data"
 if "RECSYS_FAST_DATA" not in os.environ and _SHARED.is_dir():

@@ -12,6 +12,23 @@ namespace recsys_fast {
 inline constexpr int kTileVectors = kVectorRegisters == 32 ? 4 : 2;
 inline constexpr int kTileRows = 6;
 
+// sum[i] += row i of the product of n_k columns: the tile's inner loop, for callers that keep the sums in registers.
+template <int MR, int NV>
+RF_INLINE void gemm_accumulate(Vec (&sum)[MR][NV], int64_t n_k, const float* a, int64_t a_row, int64_t a_col,
+                               const float* b, int64_t b_row) {
+  for (int64_t k = 0; k < n_k; ++k) {
+    Vec right[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) right[v] = load(b + k * b_row + v * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+      const Vec left = broadcast(a[i * a_row + k * a_col]);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) sum[i][v] += left * right[v];
+    }
+  }
+}
+
 // c[i, j] (+)= sign * sum_k a(i, k) b(k, j): a(i, k) = a[i * a_row + k * a_col], b(k, j) = b[k * b_row + j]; MR x NV vectors.
 template <int MR, int NV>
 RF_INLINE void gemm_tile(int64_t n_k, const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row,

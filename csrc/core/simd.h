@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -31,8 +32,13 @@ RF_INLINE Vec load(const float* p) {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
+RF_INLINE VecInt load(const int32_t* p) {
+  VecInt v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
 RF_INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-RF_INLINE Vec broadcast(float x) { return Vec{} + x; }
+RF_INLINE Vec broadcast(float x) { return x - Vec{}; }  // x - 0 is x for every x, so it compiles to nothing more
 
 // Smallest multiple of the vector width that holds d floats.
 constexpr int64_t padded(int64_t d) { return (d + kLanes - 1) / kLanes * kLanes; }
@@ -98,12 +104,22 @@ RF_INLINE bool any(VecInt mask) {
   return all != 0;
 }
 
-// The first n < kLanes floats at p, zeros behind them; reads no further.
+// The first n < kLanes elements at p, zeros behind them; reads no further.
 RF_INLINE Vec load_first(const float* p, int64_t n) {
 #if defined(__AVX512F__)
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
 #else
   Vec v = {};
+  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+
+RF_INLINE VecInt load_first(const int32_t* p, int64_t n) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<VecInt>(_mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << n) - 1), p));
+#else
+  VecInt v = {};
   for (int64_t i = 0; i < n; ++i) v[i] = p[i];
   return v;
 #endif
@@ -124,7 +140,23 @@ RF_INLINE uint32_t mask_ge(Vec a, Vec b) {
 #endif
 }
 
+// Bit i of the result: a[i] == b[i].
+RF_INLINE uint32_t mask_eq(VecInt a, VecInt b) {
+#if defined(__AVX512F__)
+  return _mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+#elif defined(__AVX__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(a == b)));
+#elif defined(__x86_64__)
+  return static_cast<uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(a == b)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a[i] == b[i]) << i;
+  return bits;
+#endif
+}
+
 RF_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+RF_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 
 // Writes the lanes of v whose bit is set to out, in order, and may write up to kLanes elements. Returns their number.
 RF_INLINE int compress(float* out, Vec v, uint32_t bits) {
@@ -159,6 +191,36 @@ RF_INLINE Vec dot_lanes(const float* a, const float* b, int64_t d) {
   for (; k + kLanes <= d; k += kLanes) sum[0] += load(a + k) * load(b + k);
   if (k < d) sum[1] += load_first(a + k, d - k) * load_first(b + k, d - k);
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+// Lanes of a and b in alternating groups of Distance: the even groups of both (Odd false) or the odd ones.
+template <int Distance, bool Odd, int... Lane>
+RF_INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, Lane...>) {
+  return __builtin_shufflevector(
+      a, b, (Lane / Distance % 2 == 0 ? Lane + Odd * Distance : kLanes + Lane - (1 - Odd) * Distance)...);
+}
+
+template <int Distance>
+RF_INLINE void transpose_groups(Vec* row) {
+  using Lanes = std::make_integer_sequence<int, kLanes>;
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) {
+    if ((i & Distance) != 0) continue;
+    const Vec a = row[i], b = row[i + Distance];
+    row[i] = interleave<Distance, false>(a, b, Lanes{});
+    row[i + Distance] = interleave<Distance, true>(a, b, Lanes{});
+  }
+  if constexpr (Distance > 1) transpose_groups<Distance / 2>(row);
+}
+
+// Transposes a kLanes x kLanes tile between rows `in_row` and `out_row` apart.
+RF_INLINE void transpose_tile(float* out, int64_t out_row, const float* in, int64_t in_row) {
+  Vec row[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) row[i] = load(in + i * in_row);
+  transpose_groups<kLanes / 2>(row);
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) store(out + i * out_row, row[i]);
 }
 
 // Inner product of two rows of any length d. Whole vectors throughout, so that the bits never depend on the caller.

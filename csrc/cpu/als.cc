@@ -24,7 +24,8 @@ struct Sweep {
   AlsSolver solver;
   int n_steps;
   int64_t block, d_padded, n_resident;
-  float floor;  // keeps D positive where nothing regularises a direction
+  const float* unobserved;  // (d_padded) w0 * spectrum
+  float floor;              // keeps D positive where nothing regularises a direction
 
   Form form(int64_t n, float smallest_weight) const {
     const bool dual = padded(n) < d_padded && smallest_weight > 0.0f;
@@ -60,16 +61,15 @@ struct Sweep {
     float *weight = arena.take<float>(n), *target = arena.take<float>(n), *root = arena.take<float>(n);
     const float reg = problem.regularization *
                       std::pow(static_cast<float>(n) + problem.unobserved_weight * static_cast<float>(y.n), problem.nu);
-    for (int64_t k = 0; k < d_padded; ++k) {
-      const float diagonal = k < d ? problem.unobserved_weight * problem.spectrum[k] + reg : 1.0f;
-      scale[k] = k < d ? 1.0f / std::sqrt(std::max(diagonal, floor)) : 0.0f;
-    }
+    for (int64_t k = 0; k < d_padded; ++k) scale[k] = 1.0f / std::sqrt(std::max(unobserved[k] + reg, floor));
+    std::fill(scale + d, scale + d_padded, 0.0f);
     AlsRow row{problem, y,     matrix.col_idx, matrix.row_ptr[u], matrix.row_ptr[u + 1], matrix.nnz(),
                d_padded, scale, weight,         target,            0.0};
     const float smallest = row.read_entries();
     const Form how = form(n, smallest);
     if (how == Form::kCg || how == Form::kSubspace) {
-      for (int64_t k = 0; k < d_padded; ++k) z[k] = k < d ? out[k] / scale[k] : 0.0f;
+      for (int64_t k = 0; k < d; ++k) z[k] = out[k] / scale[k];
+      std::fill(z + d, z + d_padded, 0.0f);
     }
     if (how != Form::kCg) {
       for (int64_t j = 0; j < n; ++j) root[j] = std::sqrt(weight[j]);
@@ -95,11 +95,12 @@ template <>
 double als_sweep<Cpu>(Rows<float> x, Rows<const float> y, Csr matrix, const AlsProblem& problem, AlsSolver solver,
                       int n_steps, int block_size, int n_threads) {
   const int64_t dp = padded(y.d);
-  float largest = 0.0f;
-  for (int64_t k = 0; k < y.d; ++k) largest = std::max(largest, problem.spectrum[k] * problem.unobserved_weight);
+  std::vector<float> unobserved(dp, 0.0f);
+  for (int64_t k = 0; k < y.d; ++k) unobserved[k] = problem.unobserved_weight * problem.spectrum[k];
+  const float largest = *std::max_element(unobserved.begin(), unobserved.end());
   const Sweep sweep{.x = x, .y = y, .matrix = matrix, .problem = problem, .solver = solver, .n_steps = n_steps,
                     .block = std::min(dp, padded(std::max(1, block_size))), .d_padded = dp,
-                    .n_resident = std::max<int64_t>(16, kResidentBytes / (dp * 4)),
+                    .n_resident = std::max<int64_t>(16, kResidentBytes / (dp * 4)), .unobserved = unobserved.data(),
                     .floor = std::max(largest * 1e-6f, 1e-12f)};
   std::vector<double> objective((x.n + kRowsPerTask - 1) / kRowsPerTask, 0.0);
   parallel_for(x.n, kRowsPerTask, n_threads, [&](int64_t begin, int64_t end, int) {

@@ -6,41 +6,70 @@
 
 namespace recsys_fast {
 
-// For R rows of v at once: weight_i = coefficient(i, v_i . p), then q += sum_i weight_i v_i.
-template <int R, class Coefficient>
-RF_INLINE void als_rows_pass(const float* v, int64_t dp, const float* p, float* q, Coefficient&& coefficient) {
+// inner[i] = coefficient(i, v_i . p) for R rows of v; V vectors wide, or dp where V is 0.
+template <int R, int V, class Coefficient>
+RF_INLINE void als_inner(float* inner, const float* v, int64_t dp, const float* p, Coefficient&& coefficient) {
   Vec sum[R] = {};
-  for (int64_t k = 0; k < dp; k += kLanes) {
+  const int64_t width = V > 0 ? V * kLanes : dp;
+#pragma GCC unroll 8
+  for (int64_t k = 0; k < width; k += kLanes) {
     const Vec direction = load(p + k);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) sum[i] += load(v + i * dp + k) * direction;
   }
-  float inner[R];
   if constexpr (R == 8) {
     reduce_add8(sum, inner);
   } else {
     for (int i = 0; i < R; ++i) inner[i] = reduce_add(sum[i]);
   }
   for (int i = 0; i < R; ++i) inner[i] = coefficient(i, inner[i]);
-  for (int64_t k = 0; k < dp; k += kLanes) {
-    Vec even = load(q + k), odd = {};
+}
+
+// q += sum_i coefficient(i, v_i . p) v_i over n rows of v, eight at a time. With V > 0 (dp = V vectors) q stays in
+// registers, so the chains of successive groups of rows overlap.
+template <int V, class Coefficient>
+inline void als_pass_width(const float* v, int64_t n, int64_t dp, const float* p, float* q, Coefficient&& coefficient) {
+  constexpr int kHeld = V > 0 ? V : 1;
+  Vec held[kHeld];
+  if constexpr (V > 0) {
 #pragma GCC unroll 8
-    for (int i = 0; i < R; i += 2) {
-      even += broadcast(inner[i]) * load(v + i * dp + k);
-      if (i + 1 < R) odd += broadcast(inner[i + 1]) * load(v + (i + 1) * dp + k);
+    for (int k = 0; k < V; ++k) held[k] = load(q + k * kLanes);
+  }
+  const auto group = [&]<int R>(int64_t first) __attribute__((always_inline)) {
+    float inner[R];
+    const float* rows = v + first * dp;
+    als_inner<R, V>(inner, rows, dp, p, [&](int i, float s) { return coefficient(first + i, s); });
+    if constexpr (V > 0) {
+#pragma GCC unroll 8
+      for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+        for (int k = 0; k < V; ++k) held[k] += broadcast(inner[i]) * load(rows + i * dp + k * kLanes);
+      }
+    } else {
+      for (int64_t k = 0; k < dp; k += kLanes) {
+        Vec sum = load(q + k);
+#pragma GCC unroll 8
+        for (int i = 0; i < R; ++i) sum += broadcast(inner[i]) * load(rows + i * dp + k);
+        store(q + k, sum);
+      }
     }
-    store(q + k, even + odd);
+  };
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) group.template operator()<8>(i);
+  for (; i + 2 <= n; i += 2) group.template operator()<2>(i);
+  if (i < n) group.template operator()<1>(i);
+  if constexpr (V > 0) {
+#pragma GCC unroll 8
+    for (int k = 0; k < V; ++k) store(q + k * kLanes, held[k]);
   }
 }
 
-// The same over n rows.
 template <class Coefficient>
 inline void als_pass(const float* v, int64_t n, int64_t dp, const float* p, float* q, Coefficient&& coefficient) {
-  int64_t i = 0;
-  const auto shifted = [&](int j, float inner) { return coefficient(i + j, inner); };
-  for (; i + 8 <= n; i += 8) als_rows_pass<8>(v + i * dp, dp, p, q, shifted);
-  for (; i + 2 <= n; i += 2) als_rows_pass<2>(v + i * dp, dp, p, q, shifted);
-  if (i < n) als_rows_pass<1>(v + i * dp, dp, p, q, shifted);
+  if (dp == 4 * kLanes) return als_pass_width<4>(v, n, dp, p, q, coefficient);
+  if (kVectorRegisters == 32 && dp == 8 * kLanes) return als_pass_width<8>(v, n, dp, p, q, coefficient);
+  if (dp == 2 * kLanes) return als_pass_width<2>(v, n, dp, p, q, coefficient);
+  als_pass_width<0>(v, n, dp, p, q, coefficient);
 }
 
 inline int64_t als_cg_bytes(int64_t n_resident, int64_t dp) {

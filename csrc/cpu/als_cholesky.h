@@ -11,13 +11,6 @@ namespace recsys_fast {
 // Rows gathered together before a rank-k update: a panel of about 64 KB.
 inline int64_t als_panel_rows(int64_t width) { return std::clamp<int64_t>(16384 / width, 16, 256); }
 
-// out (n_columns, n_rows_padded) = in (n_rows, n_columns) transposed, zero-filled to n_rows_padded.
-inline void transpose_panel(float* out, int64_t out_row, const float* in, int64_t n_rows, int64_t n_columns) {
-  for (int64_t i = 0; i < n_rows; ++i) {
-    for (int64_t k = 0; k < n_columns; ++k) out[k * out_row + i] = in[i * n_columns + k];
-  }
-}
-
 inline int64_t als_primal_bytes(int64_t width) {
   return static_cast<int64_t>(Arena::padded<float>(width * (width + kLanes)) + 2 * Arena::padded<float>(width) +
                               Arena::padded<float>(als_panel_rows(width) * width));
@@ -63,7 +56,7 @@ inline double als_primal(const AlsRow& row, float* z, int64_t first, int64_t wid
 inline int64_t als_dual_bytes(int64_t n, int64_t width) {
   const int64_t np = padded(n);
   return static_cast<int64_t>(Arena::padded<float>(np * (np + kLanes)) + 3 * Arena::padded<float>(np) +
-                              Arena::padded<float>(width * np) + Arena::padded<float>(n * width));
+                              2 * Arena::padded<float>(width * np));
 }
 
 // z (d_padded) = W^T u with (I + W W^T) u = h; all weights must be positive. Returns z . W^T h, NaN when the
@@ -73,11 +66,13 @@ inline double als_dual(const AlsRow& row, float* z, const float* root_weight, Ar
   float* a = arena.take<float>(np * stride);
   float *inv = arena.take<float>(np), *h = arena.take<float>(np), *u = arena.take<float>(np);
   float* transposed = arena.take<float>(width * np);
-  float* panel = arena.take<float>(n * width);
+  float* panel = arena.take<float>(np * width);
   row.gather(panel, 0, n, 0, width, root_weight);
   for (int64_t i = 0; i < np; ++i) h[i] = i < n ? row.target[i] / root_weight[i] : 0.0f;
-  for (int64_t k = 0; k < width; ++k) std::fill(transposed + k * np + n, transposed + (k + 1) * np, 0.0f);
-  transpose_panel(transposed, np, panel, n, width);
+  std::fill(panel + n * width, panel + np * width, 0.0f);
+  for (int64_t i = 0; i < np; i += kLanes) {
+    for (int64_t k = 0; k < width; k += kLanes) transpose_tile(transposed + k * np + i, np, panel + i * width + k, width);
+  }
   syrk_upper(a, stride, transposed, np, np, width, 1.0f, false);
   for (int64_t i = 0; i < np; ++i) {
     a[i * stride + i] += 1.0f;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/arena.h"
 #include "core/simd.h"
@@ -32,7 +33,13 @@ struct AlsRow {
   float read_entries() {
     const float* weights = problem.weights;
     const float* targets = problem.targets;
-    float smallest = 1.0f;
+    if (weights == nullptr && targets == nullptr) {
+      std::fill_n(weight, size(), 1.0f);
+      std::fill_n(target, size(), 1.0f + problem.target_offset);
+      constant = double{1.0f + problem.target_offset} * static_cast<double>(size());
+      return 1.0f;
+    }
+    float smallest = std::numeric_limits<float>::infinity();
     constant = 0.0;
     for (int64_t j = begin; j < end; ++j) {
       const float w = weights != nullptr ? weights[j] : 1.0f;
@@ -53,7 +60,7 @@ struct AlsRow {
   // out (n_columns, padded) = columns [first, first + n_columns) of factor_j * v_j, j counted from the row's begin;
   // factor null means 1. n_columns is a multiple of kLanes.
   void gather(float* out, int64_t j0, int64_t n, int64_t first, int64_t n_columns, const float* factor) const {
-    constexpr int64_t kAhead = 12;
+    constexpr int64_t kAhead = 24;
     const int64_t whole = std::min(first + n_columns, y.d / kLanes * kLanes);
     for (int64_t i = 0; i < n; ++i, out += n_columns) {
       const int64_t j = begin + j0 + i;

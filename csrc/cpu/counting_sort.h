@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/thread_pool.h"
@@ -18,7 +19,8 @@ void counting_sort(int64_t* ptr, int64_t n_keys, const int32_t* keys, int64_t n,
   constexpr int64_t kPiece = int64_t{1} << 21;     // entries between two polls for Ctrl-C
   // A chunk pays where it has more entries than cursors to clear and to sum.
   const int64_t most = std::min(kCursors / std::max<int64_t>(1, n_keys), n / std::max<int64_t>(1 << 15, n_keys));
-  const int64_t n_chunks = n_threads == 1 ? 1 : std::clamp<int64_t>(n / kPiece, std::min<int64_t>(n_threads, most), most);
+  const int64_t n_chunks =
+      n_threads == 1 ? 1 : std::clamp<int64_t>(n / kPiece, std::min<int64_t>(n_threads, most), most);
   std::fill(ptr, ptr + n_keys + 1, int64_t{0});
   if (n_chunks <= 1) {
     parallel_for(n, kPiece, 1, [&](int64_t begin, int64_t end, int) {

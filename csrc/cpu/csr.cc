@@ -47,7 +47,8 @@ CsrVerdict check_row_ptr(const Csr& m, int64_t nnz, int n_threads) {
     for (int64_t r = begin; r < end; ++r) n += m.row_ptr[r] > m.row_ptr[r + 1];
     if (n != 0) decreases = true;
   });
-  if (decreases) return {CsrDefect::kPointerDecreases, std::is_sorted_until(m.row_ptr, m.row_ptr + m.n_rows + 1) - m.row_ptr - 1};
+  if (decreases)
+    return {CsrDefect::kPointerDecreases, std::is_sorted_until(m.row_ptr, m.row_ptr + m.n_rows + 1) - m.row_ptr - 1};
   if (m.row_ptr[m.n_rows] != nnz) return {CsrDefect::kLastPointer, m.n_rows};
   return {CsrDefect::kNone, 0};
 }
@@ -61,11 +62,12 @@ int64_t first_place(const Csr& m, int64_t nnz, CsrDefect defect) {
     return std::find_if(m.values, m.values + nnz, [](float x) { return largest_magnitude(&x, 0, 1) >= kInfinity; }) -
            m.values;
   }
-  for (int64_t r = 0;; ++r) {
+  for (int64_t r = 0; r < m.n_rows; ++r) {
     for (int64_t j = m.row_ptr[r] + 1; j < m.row_ptr[r + 1]; ++j) {
       if (m.col_idx[j] <= m.col_idx[j - 1]) return r;
     }
   }
+  return m.n_rows;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "core/errors.h"
@@ -27,7 +28,7 @@ struct RowSlice {
 // Sorts rows by column, stably. A key is column * 2^32 + place in the row, so all keys differ.
 class RowSorter {
  public:
-  explicit RowSorter(int64_t n_cols) : digits_((std::bit_width(static_cast<uint64_t>(n_cols)) + 7) / 8) {}
+  explicit RowSorter(int64_t n_cols) : digits_(static_cast<int>(std::bit_width(static_cast<uint64_t>(n_cols)) + 7) / 8) {}
 
   void sort(RowSlice row) {
     if (std::is_sorted(row.col_idx, row.col_idx + row.n)) return;
@@ -123,18 +124,35 @@ int64_t csr_from_coo<Cpu>(int64_t* row_ptr, int32_t* col_idx, float* values, int
     return RowSlice{col_idx + begin, values + begin, source + begin, row_ptr[r + 1] - begin};
   };
   constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
-  std::vector<int32_t> merged(static_cast<size_t>(in.n_rows));  // entries that a row lost, all below 2^32
+  std::vector<int64_t> left(static_cast<size_t>(in.n_rows));
   std::vector<RowSorter> sorters(static_cast<size_t>(n_threads), RowSorter(in.n_cols));
   std::atomic<int64_t> first_repeat{kNever};
   parallel_for(in.n_rows, kRowsAtOnce, n_threads, [&](int64_t begin, int64_t end, int worker) {
     int64_t first = kNever;
     for (int64_t r = begin; r < end; ++r) {
       sorters[static_cast<size_t>(worker)].sort(row_at(r));
-      merged[static_cast<size_t>(r)] = 0;
+      left[static_cast<size_t>(r)] = merge_row(row_at(r), duplicates, first);
     }
-    (void)first;
+    for (int64_t seen = first_repeat; first < seen && !first_repeat.compare_exchange_weak(seen, first);) {
+    }
   });
-  return in.n;
+  if (first_repeat == kNever) return in.n;
+  if (duplicates == Duplicates::kError) return -1 - first_repeat;
+  // Close the gaps that merged entries left at the ends of rows; one thread, because rows move into each other.
+  int64_t place = 0;
+  parallel_for(in.n_rows, kRowsAtOnce, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const RowSlice row = row_at(r);
+      const int64_t n = left[static_cast<size_t>(r)];
+      std::copy_n(row.col_idx, n, col_idx + place);
+      std::copy_n(row.values, n, values + place);
+      std::copy_n(row.source, n, source + place);
+      row_ptr[r] = place;
+      place += n;
+    }
+  });
+  row_ptr[in.n_rows] = place;
+  return place;
 }
 
 }  // namespace recsys_fast

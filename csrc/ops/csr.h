@@ -9,12 +9,12 @@ namespace recsys_fast {
 // What is wrong with a matrix, in the order in which it is reported; the last is worth knowing, not wrong.
 enum class CsrDefect {
   kNone = 0,
-  kFirstPointer = 1,     // row_ptr[0] != 0
-  kPointerDecreases = 2, // row_ptr[where] > row_ptr[where + 1]
-  kLastPointer = 3,      // row_ptr[n_rows] is not the number of entries
-  kColumn = 4,           // col_idx[where] outside [0, n_cols)
-  kNotFinite = 5,        // values[where] is NaN or infinite
-  kUnsorted = 6,         // row `where` does not strictly ascend: unsorted or duplicated columns
+  kFirstPointer = 1,      // row_ptr[0] != 0
+  kPointerDecreases = 2,  // row_ptr[where] > row_ptr[where + 1]
+  kLastPointer = 3,       // row_ptr[n_rows] is not the number of entries
+  kColumn = 4,            // col_idx[where] outside [0, n_cols)
+  kNotFinite = 5,         // values[where] is NaN or infinite
+  kUnsorted = 6,          // row `where` does not strictly ascend: unsorted or duplicated columns
 };
 
 struct CsrVerdict {

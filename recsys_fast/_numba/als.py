@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from recsys_fast._numba.als_solvers import solve_cg, solve_dual, solve_primal
 from recsys_fast._numba.als_subspace import solve_subspace
-from recsys_fast._numba.als_tile import Work, gather, predict
+from recsys_fast._numba.als_tile import Work, features, gather, predict
 from recsys_fast._numba.cholesky import PANEL
 from recsys_fast._numba.parallel import parallel, serial, threads
 
@@ -37,11 +37,12 @@ def als_sweep(
     """
     losses = np.zeros(len(x))
     longest = int(np.diff(row_ptr).max(initial=0))
+    width = y.shape[1] if solver == 0 else min(block_size, y.shape[1])
     with threads(n_threads):
         _sweep(
             _pieces(row_ptr, y.shape[1], _PIECES * n_threads), longest, losses,
             x, y, spectrum, row_ptr, col_idx, weights, targets, float(target_offset), float(regularization), float(nu),
-            float(unobserved_weight), bool(biased), solver, n_steps, min(block_size, y.shape[1]),
+            float(unobserved_weight), bool(biased), solver, n_steps, width,
         )  # fmt: skip
     return _total(losses)
 
@@ -89,10 +90,9 @@ def _pieces(row_ptr, d, n_pieces):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _work(d, longest, solver, block_size):  # type: ignore[no-untyped-def]
-    """Allocate one thread's scratch space."""
+def _work(d, longest, widest):  # type: ignore[no-untyped-def]
+    """Allocate one thread's scratch space for systems of ``widest`` unknowns at most."""
     step = max(16, _VECTOR_FLOATS // d, _matrix_step(d))
-    widest = d if solver == 0 else block_size if solver == 2 else 1
     resident = max(step * d, min(longest * d, max(_RESIDENT, widest * widest)))
     return Work(
         np.empty(resident, np.float32), np.empty(max(step, PANEL) * d, np.float32),
@@ -111,23 +111,23 @@ def _matrix_step(d):  # type: ignore[no-untyped-def]
 
 @serial
 def _load_row(work, y, ids, weights, targets, offset, start, biased):  # type: ignore[no-untyped-def]
-    """Fill the row's confidences and linear terms; a bias of the other side is taken off the target."""
-    d = y.shape[1]
+    """Fill the row's confidences and linear terms: a weight that is not positive is confidence |c| in target 0."""
+    last = y.shape[1] - 1
     for j in range(len(ids)):
         c = weights[start + j] if len(weights) > 0 else np.float32(1.0)
-        t = targets[start + j] if len(targets) > 0 else np.float32(c + offset)
-        if biased:
-            t -= c * y[ids[j], d - 1]
-        work.confidences[j] = c
-        work.linear[j] = t
+        work.confidences[j] = abs(c)
+        if len(targets) == 0:
+            work.linear[j] = np.float32(c + offset) if c > 0.0 else np.float32(0.0)
+        elif biased:
+            work.linear[j] = targets[start + j] - y[ids[j], last]
+        else:
+            work.linear[j] = targets[start + j]
 
 
 @serial
-def _has_dual(work, n, d):  # type: ignore[no-untyped-def]
-    """Whether the n x n system is smaller, and D and the confidences can be divided by."""
-    if n >= d:
-        return False
-    for k in range(d):
+def _has_dual(work, n):  # type: ignore[no-untyped-def]
+    """Whether D and the confidences can be divided by."""
+    for k in range(len(work.diagonal)):
         if not work.diagonal[k] > 1e-20:
             return False
     for j in range(n):
@@ -167,17 +167,17 @@ def _sweep_rows(
         for k in range(d):
             work.diagonal[k] = w0 * spectrum[k] + penalty
         _load_row(work, y, ids, weights, targets, offset, start, biased)
-        if solver == 0 and _has_dual(work, n, d):
-            solve_dual(row, y, ids, work, biased)
+        dual = solver != 1 and n < block_size and _has_dual(work, n)
+        if n * d <= len(work.tile) and solver != 2:
+            gather(work, y, ids, 0, n, biased)
+        if solver == 0 and dual:
+            solve_dual(row, work.scores[:n], features(work, y, ids, 0, n, biased), work.linear[:n], work.diagonal, work)
+        elif solver == 0:
+            solve_primal(row, y, ids, work, biased, _matrix_step(d))
+        elif solver == 1:
+            solve_cg(row, y, ids, work, biased, n_steps, step)
         else:
-            if n * d <= len(work.tile):
-                gather(work, y, ids, 0, n, biased)
-            if solver == 0:
-                solve_primal(row, y, ids, work, biased, _matrix_step(d))
-            elif solver == 1:
-                solve_cg(row, y, ids, work, biased, n_steps, step)
-            else:
-                solve_subspace(row, y, ids, work, biased, n_steps, block_size, _matrix_step(block_size))
+            solve_subspace(row, y, ids, work, biased, n_steps, block_size, dual, _matrix_step(block_size))
         losses[u] = _row_loss(row, work, n, spectrum, penalty, w0, len(targets) > 0)
 
 
@@ -190,7 +190,7 @@ def _sweep(
     for piece in prange(len(pieces) - 1):
         _sweep_rows(
             pieces[piece], pieces[piece + 1], losses, x, y, spectrum, row_ptr, col_idx, weights, targets, offset, reg,
-            nu, w0, biased, solver, n_steps, block_size, _work(y.shape[1], longest, solver, block_size),
+            nu, w0, biased, solver, n_steps, block_size, _work(y.shape[1], longest, 1 if solver == 1 else block_size),
         )  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def _losses(
     for piece in prange(len(pieces) - 1):
         _losses_rows(
             pieces[piece], pieces[piece + 1], losses, x, y, row_ptr, col_idx, weights, targets, offset, reg, nu, w0,
-            biased, _work(y.shape[1], longest, 1, 1),
+            biased, _work(y.shape[1], longest, 1),
         )  # fmt: skip
 
 

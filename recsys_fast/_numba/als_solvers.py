@@ -7,35 +7,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys_fast._numba.als_tile import apply, features, gather, predict, right_side
+from recsys_fast._numba.als_tile import apply, features, gather, predict
 from recsys_fast._numba.cholesky import solve_spd
 from recsys_fast._numba.parallel import serial
 
-_RESTING = 1e-13  # squared residual, relative to the right hand side, that float32 cannot improve
+_RESTING = 1e-13  # squared residual, relative to the energy x . A x, that float32 cannot improve
 
 
 @serial
 def solve_cg(x, y, ids, work, biased, n_steps, step):  # type: ignore[no-untyped-def]
     """Conjugate gradients preconditioned by D, from x as it stands. Takacs, Pilaszy, Tikk 2011."""
-    d = len(x)
-    residual, z, p, q = work.vectors[0, :d], work.vectors[1, :d], work.vectors[2, :d], work.vectors[3, :d]
-    inverse = work.vectors[4, :d]
-    right_side(residual, y, ids, work, biased, step)
-    apply(q, y, ids, x, work, biased, step)
-    work.scores[: len(ids)] = work.weighted[: len(ids)]
+    n, d = len(ids), len(x)
+    residual, inverse, p, q = work.vectors[0], work.vectors[1], work.vectors[2], work.vectors[3]
+    scores, products = work.scores, work.weighted
+    apply(residual, y, ids, x, work, True, biased, step)
+    inverse[:] = np.float32(1.0) / work.diagonal  # as arrays: float32, and no check per element
+    scores[:n] = products[:n]
+    rz, energy = np.float32(0.0), np.float32(0.0)
     for k in range(d):
-        inverse[k] = 1.0 / work.diagonal[k] if work.diagonal[k] > 0.0 else 1.0
-        z[k] = inverse[k] * residual[k]
-    resting = _RESTING * np.dot(residual, z)
-    for k in range(d):
-        residual[k] -= q[k]
-        z[k] = inverse[k] * residual[k]
-        p[k] = z[k]
-    rz = np.dot(residual, z)
+        if not work.diagonal[k] > 0.0:
+            inverse[k] = 1.0
+    p[:] = inverse * residual
+    rz = np.dot(residual, p)
+    for j in range(n):
+        energy += work.confidences[j] * scores[j] * scores[j]
+    resting = np.float32(_RESTING) * (abs(energy) + rz)
     for _ in range(n_steps):
         if not rz > resting:
             break
-        apply(q, y, ids, p, work, biased, step)
+        apply(q, y, ids, p, work, False, biased, step)
         curvature = np.dot(p, q)
         if not curvature > 0.0:
             break
@@ -43,13 +43,13 @@ def solve_cg(x, y, ids, work, biased, n_steps, step):  # type: ignore[no-untyped
         for k in range(d):
             x[k] += length * p[k]
             residual[k] -= length * q[k]
-            z[k] = inverse[k] * residual[k]
-        for j in range(len(ids)):
-            work.scores[j] += length * work.weighted[j]
-        before, rz = rz, np.dot(residual, z)
+            q[k] = inverse[k] * residual[k]
+        for j in range(n):
+            scores[j] += length * products[j]
+        before, rz = rz, np.dot(residual, q)
         momentum = rz / before
         for k in range(d):
-            p[k] = z[k] + momentum * p[k]
+            p[k] = q[k] + momentum * p[k]
 
 
 @serial
@@ -58,7 +58,9 @@ def solve_primal(x, y, ids, work, biased, step):  # type: ignore[no-untyped-def]
     d = len(x)
     a = work.system[: d * d].reshape(d, d)
     product = work.product[: d * d].reshape(d, d)
+    part = work.vectors[5]
     a[:] = 0.0
+    x[:] = 0.0
     for start in range(0, len(ids), step):
         stop = min(start + step, len(ids))
         tile = features(work, y, ids, start, stop, biased)
@@ -68,37 +70,38 @@ def solve_primal(x, y, ids, work, biased, step):  # type: ignore[no-untyped-def]
             for k in range(d):
                 scaled[j, k] = c * tile[j, k]
         np.dot(tile.T, scaled, product)
+        np.dot(tile.T, work.linear[start:stop], part)
         for i in range(d):
+            x[i] += part[i]
             for k in range(d):
                 a[i, k] += product[i, k]
     for k in range(d):
         a[k, k] += work.diagonal[k]
-    right_side(x, y, ids, work, biased, step)
     solve_spd(a, x, work.vectors[3], work.scaled, work.product)
     predict(work, y, ids, x, biased, step)
 
 
 @serial
-def solve_dual(x, y, ids, work, biased):  # type: ignore[no-untyped-def]
-    """x = D^-1/2 V^T (I + V V^T)^-1 h, V = sqrt(c) y D^-1/2, h = t / sqrt(c): an n x n system for a row of n < d."""
-    n, d = len(ids), len(x)
-    v = gather(work, y, ids, 0, n, biased)
-    root, z, h = work.vectors[0, :d], work.vectors[1, :d], work.vectors[2, :n]
-    for k in range(d):
-        root[k] = 1.0 / np.sqrt(work.diagonal[k])
+def solve_dual(x, scores, tile, linear, diagonal, work):  # type: ignore[no-untyped-def]
+    """x = D^-1/2 V^T (I + V V^T)^-1 h, V = sqrt(c) y D^-1/2, h = t / sqrt(c): an n x n system where n < d.
+
+    tile ``(n, d)`` holds y and is overwritten by V; scores ``(n,)`` become y x.
+    """
+    n, d = tile.shape
+    root, z = work.vectors[0, :d], work.vectors[1, :d]
+    h, trust = work.vectors[2, :n], work.vectors[4, :n]
+    root[:] = np.float32(1.0) / np.sqrt(diagonal)
+    trust[:] = np.sqrt(work.confidences[:n])
+    h[:] = linear / trust
     for j in range(n):
-        c = np.sqrt(work.confidences[j])
-        h[j] = work.linear[j] / c
         for k in range(d):
-            v[j, k] *= c * root[k]
+            tile[j, k] *= trust[j] * root[k]
     a = work.system[: n * n].reshape(n, n)
-    np.dot(v, v.T, a)
+    np.dot(tile, tile.T, a)
     for j in range(n):
         a[j, j] += 1.0
     solve_spd(a, h, work.vectors[3], work.scaled, work.product)
-    np.dot(v.T, h, z)
-    np.dot(v, z, work.scores[:n])
-    for j in range(n):
-        work.scores[j] /= np.sqrt(work.confidences[j])
-    for k in range(d):
-        x[k] = root[k] * z[k]
+    np.dot(tile.T, h, z)
+    np.dot(tile, z, scores)
+    scores[:] = scores / trust
+    x[:] = root * z

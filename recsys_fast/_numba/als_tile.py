@@ -39,9 +39,9 @@ def gather(work, y, ids, start, stop, biased):  # type: ignore[no-untyped-def]
     d = y.shape[1]
     rows = work.tile[: (stop - start) * d].reshape(stop - start, d)
     for j in range(start, stop):
-        source = y[ids[j]]
+        i = ids[j]
         for k in range(d):
-            rows[j - start, k] = source[k]
+            rows[j - start, k] = y[i, k]
         if biased:
             rows[j - start, d - 1] = 1.0
     return rows
@@ -65,32 +65,23 @@ def predict(work, y, ids, x, biased, step):  # type: ignore[no-untyped-def]
 
 
 @serial
-def apply(out, y, ids, x, work, biased, step):  # type: ignore[no-untyped-def]
-    """out = (D + sum c y y^T) x; weighted = features x."""
+def apply(out, y, ids, x, work, residual, biased, step):  # type: ignore[no-untyped-def]
+    """out = A x, or sum t y - A x for ``residual``, where A = D + sum c y y^T; weighted = features x. One gathering."""
     d = len(x)
-    part = work.vectors[5, :d]
+    part, products = work.vectors[5, :d], work.weighted
+    sign = np.float32(-1.0 if residual else 1.0)
     for k in range(d):
-        out[k] = work.diagonal[k] * x[k]
+        out[k] = sign * work.diagonal[k] * x[k]
     for start in range(0, len(ids), step):
         stop = min(start + step, len(ids))
         tile = features(work, y, ids, start, stop, biased)
-        scores = work.weighted[start:stop]
-        np.dot(tile, x, scores)
-        scaled = work.scaled[: stop - start]
+        np.dot(tile, x, products[start:stop])
+        share = work.scaled[: stop - start]
         for j in range(stop - start):
-            scaled[j] = work.confidences[start + j] * scores[j]
-        np.dot(tile.T, scaled, part)
+            share[j] = sign * work.confidences[start + j] * products[start + j]
+        if residual:
+            for j in range(stop - start):
+                share[j] += work.linear[start + j]
+        np.dot(tile.T, share, part)
         for k in range(d):
-            out[k] += part[k]
-
-
-@serial
-def right_side(out, y, ids, work, biased, step):  # type: ignore[no-untyped-def]
-    """out = sum t y."""
-    part = work.vectors[5, : len(out)]
-    out[:] = 0.0
-    for start in range(0, len(ids), step):
-        stop = min(start + step, len(ids))
-        np.dot(features(work, y, ids, start, stop, biased).T, work.linear[start:stop], part)
-        for k in range(len(out)):
             out[k] += part[k]

@@ -52,7 +52,7 @@ def factor(a, original, panels, product):  # type: ignore[no-untyped-def]
         for k in range(first, last):
             if not a[k, k] > _BREAKDOWN * original[k]:
                 return False
-            inverse = 1.0 / np.sqrt(a[k, k])
+            inverse = np.float32(1.0) / np.sqrt(a[k, k])
             for j in range(k, n):
                 a[k, j] *= inverse
             for i in range(k + 1, last):

@@ -63,7 +63,7 @@ def gram_eigen(
     d = len(values)
     size = d + d % 2  # an odd size gets an empty row and column, which no rotation touches
     a, spare = np.zeros((size, size)), np.zeros((size, size))
-    a[:d, :d] = gram
+    a[:d, :d] = (gram.astype(np.float64) + gram.T) / 2.0
     basis, basis_spare = np.eye(size), np.zeros((size, size))
     order = np.arange(size)
     with threads(n_threads):

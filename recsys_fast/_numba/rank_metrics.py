@@ -13,6 +13,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 _CHUNK_ENTRIES = 1 << 20  # ids of the lists that are alive at once
 
@@ -51,7 +52,9 @@ def list_metrics(out: F64, ids: I32, test_row_ptr: I64, test_col_idx: I32, ks: I
 
 
 @parallel
-def _list_metrics(out, ids, test_row_ptr, test_col_idx, ks, discounts, ideal):  # type: ignore[no-untyped-def]
+def _list_metrics(
+    out: F64, ids: I32, test_row_ptr: I64, test_col_idx: I32, ks: I32, discounts: F64, ideal: F64
+) -> None:
     """discounts[r] = 1 / log2(r + 2); ideal[r] = their sum up to and including r."""
     for u in prange(len(out)):
         begin, end = test_row_ptr[u], test_row_ptr[u + 1]
@@ -66,7 +69,7 @@ def _list_metrics(out, ids, test_row_ptr, test_col_idx, ks, discounts, ideal):  
 
 
 @serial
-def _metrics_at(out, hit, n_relevant, k, discounts, ideal):  # type: ignore[no-untyped-def]
+def _metrics_at(out: F64, hit: Bools, n_relevant: int, k: int, discounts: F64, ideal: F64) -> None:
     """All metrics of one list cut at k; hit[r] tells whether rank r + 1 holds a relevant item."""
     n_hits, first, gain, precisions = 0, 0, 0.0, 0.0
     for place in range(min(k, len(hit))):
@@ -107,9 +110,11 @@ def rank_auc(
 
 
 @parallel
-def _auc_blocks(  # type: ignore[no-untyped-def]
-    out, queries, items, order, seen_row_ptr, seen_col_idx, test_row_ptr, test_col_idx, begin, end, rows
-):
+def _auc_blocks(
+    out: F64, queries: F32, items: F32, order: I32, seen_row_ptr: I64, seen_col_idx: I32,
+    test_row_ptr: I64, test_col_idx: I32, begin: int, end: int, rows: int,
+) -> None:  # fmt: skip
+    """Serve queries begin .. end - 1 in independent blocks of ``rows``."""
     n_blocks = (end - begin + rows - 1) // rows
     for block in prange(n_blocks):
         start = begin + block * rows
@@ -118,9 +123,10 @@ def _auc_blocks(  # type: ignore[no-untyped-def]
 
 
 @serial
-def _auc_block(  # type: ignore[no-untyped-def]
-    out, queries, items, order, seen_row_ptr, seen_col_idx, test_row_ptr, test_col_idx, start, stop
-):
+def _auc_block(
+    out: F64, queries: F32, items: F32, order: I32, seen_row_ptr: I64, seen_col_idx: I32,
+    test_row_ptr: I64, test_col_idx: I32, start: int, stop: int,
+) -> None:  # fmt: skip
     """Count over all candidates tile by tile, less what the seen and the relevant ones among them contribute."""
     base = test_row_ptr[start]
     relevant = np.empty(test_row_ptr[stop] - base, np.float32)  # scores of the eligible relevant items
@@ -155,7 +161,10 @@ def _auc_block(  # type: ignore[no-untyped-def]
 
 
 @serial
-def _count_tiles(below, n_relevant, relevant, queries, items, order, test_row_ptr, start, stop):  # type: ignore[no-untyped-def]
+def _count_tiles(
+    below: I64, n_relevant: I64, relevant: F32, queries: F32, items: F32, order: I32, test_row_ptr: I64,
+    start: int, stop: int,
+) -> None:  # fmt: skip
     """below[q] += twice the pairs (candidate, relevant item of q) in the right order, ties once."""
     tile = np.zeros((queries.shape[1], TILE), np.float32)
     pair = np.empty((2, TILE), np.float32)
@@ -173,7 +182,7 @@ def _count_tiles(below, n_relevant, relevant, queries, items, order, test_row_pt
 
 
 @serial
-def _row_below(counts, row, relevant):  # type: ignore[no-untyped-def]
+def _row_below(counts: I32, row: F32, relevant: F32) -> int:
     """Sum over the relevant scores of twice the number of smaller scores in ``row``, equal ones once."""
     width = len(row)
     for j in range(width):
@@ -188,16 +197,16 @@ def _row_below(counts, row, relevant):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _twice_below(score, relevant):  # type: ignore[no-untyped-def]
+def _twice_below(score: np.float32, relevant: F32) -> int:
     """``_row_below`` of a single score."""
     total = 0
     for other in relevant:
-        total += np.int64(score < other) + np.int64(score <= other)
+        total += int(score < other) + int(score <= other)
     return total
 
 
 @serial
-def dot(a, b):  # type: ignore[no-untyped-def]
+def dot(a: F32, b: F32) -> np.float32:
     """a . b added in order in float32: the bits of ``score_pair``."""
     total = np.float32(0.0)
     for k in range(len(a)):

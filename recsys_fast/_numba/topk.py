@@ -6,6 +6,8 @@ of items tie exactly and the result does not depend on the number of threads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+Int = int | np.integer[Any]
 
 TILE = 128  # items per tile: at 64 factors a tile stays in L1, and the threshold test of its scores vectorises
 _BLOCK = 256  # queries that share a tile, so that its transposition costs little
@@ -74,11 +77,13 @@ def topk_in_order(
     for begin in range(0, m, rows * blocks):
         end = min(m, begin + rows * blocks)
         with threads(n_threads):
-            _topk_blocks(ids, scores, n_kept, queries, items, order, norms, seen_row_ptr, seen_col_idx, begin, end, rows)
+            _topk_blocks(
+                ids, scores, n_kept, queries, items, order, norms, seen_row_ptr, seen_col_idx, begin, end, rows
+            )
 
 
 @serial
-def _row_norms(norms, items):  # type: ignore[no-untyped-def]
+def _row_norms(norms: F64, items: F32) -> None:
     """norms[i] = |items[i]| in float64."""
     n_items, d = items.shape
     for i in range(n_items):
@@ -89,9 +94,10 @@ def _row_norms(norms, items):  # type: ignore[no-untyped-def]
 
 
 @parallel
-def _topk_blocks(  # type: ignore[no-untyped-def]
-    ids, scores, n_kept, queries, items, order, norms, seen_row_ptr, seen_col_idx, begin, end, rows
-):
+def _topk_blocks(
+    ids: I32, scores: F32, n_kept: int, queries: F32, items: F32, order: I32, norms: F64, seen_row_ptr: I64,
+    seen_col_idx: I32, begin: int, end: int, rows: int,
+) -> None:  # fmt: skip
     """Serve queries begin .. end - 1 in independent blocks of ``rows``."""
     n_blocks = (end - begin + rows - 1) // rows
     for block in prange(n_blocks):
@@ -106,9 +112,10 @@ def _topk_blocks(  # type: ignore[no-untyped-def]
 
 
 @serial
-def _search(  # type: ignore[no-untyped-def]
-    ids, scores, n_kept, queries, items, order, norms, seen_row_ptr, seen_col_idx, start, stop
-):
+def _search(
+    ids: I32, scores: F32, n_kept: int, queries: F32, items: F32, order: I32, norms: F64, seen_row_ptr: I64,
+    seen_col_idx: I32, start: int, stop: int,
+) -> None:  # fmt: skip
     """Fill the heaps of queries start .. stop - 1, two queries at a time against each tile."""
     d = queries.shape[1]
     tile = np.zeros((d, TILE), np.float32)
@@ -140,7 +147,7 @@ def _search(  # type: ignore[no-untyped-def]
 
 
 @serial
-def load_tile(tile, items, order, first, width):  # type: ignore[no-untyped-def]
+def load_tile(tile: F32, items: F32, order: I32, first: int, width: int) -> None:
     """tile[:, j] = items[order[first + j]] for j < width; tile ``(d, TILE)``."""
     d = items.shape[1]
     for j in range(width):
@@ -150,7 +157,7 @@ def load_tile(tile, items, order, first, width):  # type: ignore[no-untyped-def]
 
 
 @serial
-def score_pair(pair, query_a, query_b, tile):  # type: ignore[no-untyped-def]
+def score_pair(pair: F32, query_a: F32, query_b: F32, tile: F32) -> None:
     """pair[0] = query_a . tile, pair[1] = query_b . tile; overwrites. Four k at a time, still added in order."""
     d, width = tile.shape
     a, b = pair[0], pair[1]
@@ -173,7 +180,7 @@ def score_pair(pair, query_a, query_b, tile):  # type: ignore[no-untyped-def]
 
 
 @serial
-def contains(sorted_ids, begin, end, wanted):  # type: ignore[no-untyped-def]
+def contains(sorted_ids: I32, begin: Int, end: Int, wanted: Int) -> bool:
     """Return whether sorted_ids[begin:end] holds ``wanted``."""
     stop = end
     while begin < end:
@@ -182,11 +189,14 @@ def contains(sorted_ids, begin, end, wanted):  # type: ignore[no-untyped-def]
             begin = middle + 1
         else:
             end = middle
-    return begin < stop and sorted_ids[begin] == wanted
+    return bool(begin < stop and sorted_ids[begin] == wanted)
 
 
 @serial
-def _keep(ids, scores, n_kept, row, width, order, first, seen_row_ptr, seen_col_idx, q):  # type: ignore[no-untyped-def]
+def _keep(
+    ids: I32, scores: F32, n_kept: int, row: F32, width: int, order: I32, first: int, seen_row_ptr: I64,
+    seen_col_idx: I32, q: int,
+) -> None:  # fmt: skip
     """Push those of a tile's scores that beat the heap's worst and were not seen."""
     worst = scores[0]
     n_passing = 0
@@ -209,7 +219,7 @@ def _keep(ids, scores, n_kept, row, width, order, first, seen_row_ptr, seen_col_
 
 
 @serial
-def _sift_down(ids, scores, size, score, item):  # type: ignore[no-untyped-def]
+def _sift_down(ids: I32, scores: F32, size: int, score: np.float32, item: np.int32) -> None:
     """Replace the root, the worst of the heap, by (score, item)."""
     place = 0
     while True:
@@ -227,12 +237,12 @@ def _sift_down(ids, scores, size, score, item):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _worse(score_a, id_a, score_b, id_b):  # type: ignore[no-untyped-def]
-    return score_a < score_b or (score_a == score_b and id_a > id_b)
+def _worse(score_a: np.float32, id_a: np.int32, score_b: np.float32, id_b: np.int32) -> bool:
+    return bool(score_a < score_b or (score_a == score_b and id_a > id_b))
 
 
 @serial
-def _sort_heap(ids, scores, size):  # type: ignore[no-untyped-def]
+def _sort_heap(ids: I32, scores: F32, size: int) -> None:
     """Turn a heap into a list, best first; empty places become -1."""
     for last in range(size - 1, 0, -1):
         score, item = scores[last], ids[last]

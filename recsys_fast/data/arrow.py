@@ -40,9 +40,9 @@ def arrow_values(array: Any, name: str) -> NDArray[np.float32]:
     kind = array.type
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan, np.float32)
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        if not pa.types.is_decimal(kind):
-            raise TypeError(message(f"type of column {name!r}", kind, "numbers", "convert the column first"))
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    if not any(test(kind) for test in numeric):
+        raise TypeError(message(f"type of column {name!r}", kind, "numbers", "convert the column first"))
     if pa.types.is_boolean(kind):
         array = array.cast(pa.int8())
     return as_values(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), name)

@@ -6,7 +6,7 @@ is left gets dense ids, values are imputed, duplicates merged. Every step is cou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 DUPLICATES = ("sum", "max", "last", "error")
 IMPUTATIONS = ("zero", "one", "mean", "median", "user_mean", "item_mean")
 MISSING = ("error", "drop", *IMPUTATIONS)
+
+
+_T = TypeVar("_T", bound=np.generic)
 
 
 class Cleaning(TypedDict, total=False):
@@ -106,7 +109,8 @@ class Collector:
         """
         lengths = [len(column) for column in chunk[:4] if column is not None]
         if len(set(lengths)) > 1:
-            raise ValueError(message(f"columns of {self._source} differ in length", lengths, "one entry per row in each"))
+            what = f"columns of {self._source} differ in length"
+            raise ValueError(message(what, lengths, "one entry per row in each"))
         n = lengths[0]
         chunk = self._without_missing(chunk)
         chunk = self._without_unknown(chunk)
@@ -164,9 +168,11 @@ class Collector:
             steps.append(Step("unknown", self._n_unknown, note="the user or item is not in the given map"))
         dense, maps = [], []
         for encoder, parts in zip(self._encoders, self._columns, strict=True):
-            codes = _joined(parts, np.int32)
             id_map, final = encoder.finish()
-            dense.append(codes if final is None else final[codes])
+            if final is not None:
+                for place, codes in enumerate(parts):  # part by part: the whole column never exists twice
+                    parts[place] = final[codes]
+            dense.append(_joined(parts, np.int32))
             maps.append(id_map)
         values = _joined(self._values, np.float32) if self._values else None
         timestamps = _joined(self._timestamps, np.int64) if self._timestamps else None
@@ -175,8 +181,10 @@ class Collector:
             values, n_imputed = impute(values, dense[0], dense[1], shape, self._missing)
             if n_imputed:
                 steps.append(Step("imputed", note=f"{n_imputed:,} missing values set to {self._missing}"))
-        return build(
-            dense[0], dense[1], values, timestamps, shape, self._duplicates,
+        columns: list[Any] = [*dense, values, timestamps]
+        del dense, values, timestamps
+        return build(  # the columns are handed over, so that sorting them need not keep the old ones
+            columns.pop(0), columns.pop(0), columns.pop(0), columns.pop(0), shape, self._duplicates,
             user_ids=maps[0], item_ids=maps[1], report=CleaningReport(tuple(steps)),
         )  # fmt: skip
 
@@ -189,11 +197,16 @@ def _keep(chunk: Chunk, mask: NDArray[np.bool_]) -> Chunk:
     return Chunk(users._replace(missing=None), items._replace(missing=None), values, timestamps)
 
 
-def _joined(parts: list[NDArray[np.generic]], dtype: type) -> NDArray[np.generic]:
+def _joined(parts: list[NDArray[_T]], dtype: type[_T]) -> NDArray[_T]:
     """Concatenate and empty the list: one column at a time exists twice, never all of them."""
     joined = np.concatenate(parts) if len(parts) > 1 else (parts[0] if parts else np.empty(0, dtype))
     parts.clear()
     return joined
+
+
+def place_type(places: NDArray[np.int64], n: int) -> NDArray[np.integer]:
+    """Return places in an input of ``n`` entries in the smaller type that holds them."""
+    return places.astype(np.int32) if n < 2**31 else places
 
 
 def impute(
@@ -259,11 +272,12 @@ def build(
     n_merged = len(rows) - csr.nnz
     if n_merged and timestamps is not None and (timestamps[1:] < timestamps[:-1]).any():
         # The op merges in the order of its input, so hand the entries over in time order; rare enough to do it twice.
+        del csr, source
         by_time = np.argsort(timestamps, kind="stable")
-        csr, source = ops.csr_from_coo(
-            rows[by_time], cols[by_time], None if values is None else values[by_time], shape=shape, duplicates=duplicates
-        )
+        rows, cols, values = rows[by_time], cols[by_time], None if values is None else values[by_time]
+        csr, source = ops.csr_from_coo(rows, cols, values, shape=shape, duplicates=duplicates)
         source = by_time[source]
+        del by_time
     merged = csr.values if values is not None or (n_merged and duplicates == "sum") else None
     if merged is not None and n_merged and not np.isfinite(merged).all():
         at = int(np.flatnonzero(~np.isfinite(merged))[0])
@@ -274,7 +288,7 @@ def build(
         steps = steps.plus(Step("duplicates", n_merged, note=f"merged by {duplicates}{counted}"))
     place: NDArray[np.integer] | None = None
     if timestamps is not None:
-        place = source if order is None else order[source]
+        place = place_type(source, len(rows)) if order is None else order[source]
         timestamps = timestamps[source]
     return Interactions._trusted(
         csr.row_ptr, csr.col_idx, merged, timestamps, shape,

@@ -89,7 +89,7 @@ def _values(data: Interactions) -> NDArray[np.float64]:
 
 def _mean_of(owner: NDArray[np.int32], values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     counts = np.bincount(owner, minlength=n)
-    return np.bincount(owner, weights=values, minlength=n) / np.maximum(counts, 1)
+    return np.asarray(np.bincount(owner, weights=values, minlength=n) / np.maximum(counts, 1))
 
 
 def means(data: Interactions, of: str) -> NDArray[np.float64]:
@@ -126,15 +126,15 @@ def normalize(data: Interactions, how: str, **parameters: float) -> Interactions
     for name, value in parameters.items():
         if name not in allowed:
             raise TypeError(message(f'normalize("{how}") has no parameter', name, ", ".join(allowed) or "none"))
-        if not np.isfinite(value) or value < 0:
-            raise ValueError(message(name, value, "a finite number of at least 0"))
+        if not np.isfinite(value) or value < 0 or (name == "b" and value > 1):
+            raise ValueError(message(name, value, "0 <= k1 and 0 <= b <= 1, finite"))
     x = _values(data)
     _check_domain(x, how)
     note = ", ".join([how, *(f"{name}={value:g}" for name, value in parameters.items())])
-    values = None if how == "binary" else _transformed(data, x, how, {**allowed, **parameters})
-    if values is not None:
+    values: NDArray[np.float32] | None = None
+    if how != "binary":
         with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
+            values = _transformed(data, x, how, {**allowed, **parameters}).astype(np.float32)
         if not np.isfinite(values).all():
             raise ValueError(message(f'normalize("{how}") leaves the range of float32', mend="scale the values first"))
     made = type(data)._trusted(
@@ -151,22 +151,24 @@ def _check_domain(x: NDArray[np.float64], how: str) -> None:
         raise ValueError(message('values for normalize("bm25")', x.min(), "at least 0", "use another method"))
 
 
-def _transformed(data: Interactions, x: NDArray[np.float64], how: str, parameters: dict[str, float]) -> NDArray[np.float64]:
+def _transformed(
+    data: Interactions, x: NDArray[np.float64], how: str, parameters: dict[str, float]
+) -> NDArray[np.float64]:
     """Return the new values in float64; formulas in ``normalize``."""
     if how == "log1p":
-        return np.log1p(x)
+        return np.asarray(np.log1p(x))
     if how == "global_mean":
-        return x - means(data, "global")[0]
+        return np.asarray(x - means(data, "global")[0])
     if how == "item_mean":
-        return x - means(data, "item")[data.col_idx]
+        return np.asarray(x - means(data, "item")[data.col_idx])
     rows, n, n_i = data.rows(), data.n_users, data.item_counts
     if how == "user_mean":
-        return x - _mean_of(rows, x, n)[rows]
+        return np.asarray(x - _mean_of(rows, x, n)[rows])
     if how == "tfidf":
-        return x * (np.log((1 + n) / (1 + n_i)) + 1)[data.col_idx]
+        return np.asarray(x * (np.log((1 + n) / (1 + n_i)) + 1)[data.col_idx])
     if how == "user_l2":
         lengths = np.sqrt(np.bincount(rows, weights=x * x, minlength=n))
-        return x / np.where(lengths > 0, lengths, 1)[rows]
+        return np.asarray(x / np.where(lengths > 0, lengths, 1)[rows])
     if how == "user_zscore":
         centred = x - _mean_of(rows, x, n)[rows]
         deviation = np.sqrt(_mean_of(rows, centred * centred, n))
@@ -179,4 +181,4 @@ def _transformed(data: Interactions, x: NDArray[np.float64], how: str, parameter
     saturation = k1 * (1 - b + b * sums / average)
     idf = np.log1p((n - n_i + 0.5) / (n_i + 0.5))
     below = x + saturation[rows]
-    return idf[data.col_idx] * x * (k1 + 1) / np.where(below > 0, below, 1)
+    return np.asarray(idf[data.col_idx] * x * (k1 + 1) / np.where(below > 0, below, 1))

@@ -15,7 +15,7 @@ from recsys_fast.errors import message
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _INT64_LIMIT = 2.0**63
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _NULL_TYPES = ("NoneType", "NAType", "NaTType")  # None, pandas.NA, pandas.NaT, told by name: pandas stays unimported
 
@@ -181,16 +181,16 @@ def as_timestamps(raw: Any, name: str = "timestamps") -> tuple[NDArray[np.int64]
 
 
 def _time(value: Any, name: str) -> int:
-    """Return one time as an integer."""
+    """Return one time as an integer; datetimes without a zone are in UTC."""
     if isinstance(value, np.datetime64):
         return int(value.astype("datetime64[us]").astype(np.int64))
     if isinstance(value, datetime.datetime):
-        aware = value if value.tzinfo is not None else value.replace(tzinfo=datetime.timezone.utc)
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=datetime.UTC)
         return (aware - _EPOCH) // _MICROSECOND
     if isinstance(value, datetime.date):
         return (value - _EPOCH.date()).days * 86_400_000_000
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
         return int(value)
-    if isinstance(value, (float, np.floating)) and value == value // 1 and abs(value) < _INT64_LIMIT:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(float(value)) < _INT64_LIMIT:
         return int(value)
     raise TypeError(message(name, repr(value), "whole numbers or dates", "parse the column into datetimes"))

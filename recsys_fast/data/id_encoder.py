@@ -122,6 +122,6 @@ class IdEncoder:
         order = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
         dense = np.empty(len(ids), np.int32)
         dense[order] = np.arange(len(ids), dtype=np.int32)
-        if kinds == {int} and -(2**63) <= ids[order[0]] and ids[order[-1]] < 2**63:
+        if kinds == {int} and ids[order[0]] >= -(2**63) and ids[order[-1]] < 2**63:
             return IdMap._trusted(np.array(ids, np.int64)[order]), dense
         return IdMap._trusted(objects(ids)[order]), dense

@@ -84,7 +84,7 @@ class IdMap:
 
     @property
     def kind(self) -> str:
-        """"int" for ids looked up by binary search, else "object"."""
+        """Either "int" for ids looked up by binary search, else "object"."""
         return "int" if self.ids.dtype.kind == "i" else "object"
 
     def _binary(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
@@ -136,17 +136,14 @@ class IdMap:
         if unknown not in ("error", "mark"):
             raise ValueError(message("unknown", repr(unknown), '"error" or "mark"'))
         many = _is_many(raw)
-        if many:
-            column = raw_ids(raw, "ids").values
-        else:
-            column = raw_ids([raw], "ids").values
+        column = raw_ids(raw if many else [raw], "ids").values
         dense = self.find(column)
         if unknown == "error" and len(dense) and dense.min() < 0:
             at = int(np.flatnonzero(dense < 0)[0])
-            known = ", ".join(repr(one) for one in self.ids[:3].tolist())
+            known = ", ".join(repr(one) for one in self.ids[:3].tolist()) or "(none)"
             what = f"unknown id {column.tolist()[at]!r}" + (f" at position {at}" if many else "")
             mend = 'pass unknown="mark" to get -1 for unknown ids'
-            raise IndexError(message(what, expected=f"one of the {len(self)} ids such as {known or '(none)'}", mend=mend))
+            raise IndexError(message(what, expected=f"one of the {len(self)} ids such as {known}", mend=mend))
         return dense if many else int(dense[0])
 
     def decode(self, dense: Any, *, fill: Any = None) -> Any:

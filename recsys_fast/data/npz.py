@@ -96,11 +96,11 @@ def _headers(archive: zipfile.ZipFile, file: Path) -> dict[str, _Header]:
         if name in found or not fits or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise zipfile.BadZipFile(f"member {name!r} has an impossible size, a foreign compression, or occurs twice")
         with archive.open(info) as member:
-            version = npy.read_magic(member)  # type: ignore[no-untyped-call]
+            version = npy.read_magic(member)
             if version not in ((1, 0), (2, 0)):
                 raise zipfile.BadZipFile(f"array {name!r} has npy version {version}")
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = read(member)  # type: ignore[no-untyped-call]
+            shape, _, dtype = read(member)
             start = member.tell()
         if dtype.hasobject or dtype.kind not in "biufUS":
             raise ValueError(message(f"array {name!r} of {file.name}", f"dtype {dtype}", "numbers or text"))
@@ -112,7 +112,7 @@ def _headers(archive: zipfile.ZipFile, file: Path) -> dict[str, _Header]:
 
 def _load(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     with archive.open(f"{name}.npy") as member:
-        return np.asarray(npy.read_array(member, allow_pickle=False))  # type: ignore[no-untyped-call]
+        return np.asarray(npy.read_array(member, allow_pickle=False))
 
 
 def _want(headers: dict[str, _Header], name: str, dtypes: str, length: int | None, source: str) -> None:
@@ -157,9 +157,7 @@ def _read_own(archive: zipfile.ZipFile, headers: dict[str, _Header], source: str
     )  # fmt: skip
 
 
-def _read_ids(
-    archive: zipfile.ZipFile, headers: dict[str, _Header], name: str, n: int, source: str
-) -> IdMap | None:
+def _read_ids(archive: zipfile.ZipFile, headers: dict[str, _Header], name: str, n: int, source: str) -> IdMap | None:
     if name in headers:
         _want(headers, name, "i", n, source)
         return IdMap(_load(archive, name))
@@ -175,9 +173,7 @@ def _read_ids(
     return IdMap(objects(ids)) if ids else IdMap([])
 
 
-def _read_foreign(
-    archive: zipfile.ZipFile, headers: dict[str, _Header], source: str, duplicates: str
-) -> Interactions:
+def _read_foreign(archive: zipfile.ZipFile, headers: dict[str, _Header], source: str, duplicates: str) -> Interactions:
     """Read ``indptr, indices[, data|values][, shape|n_items]``; entries of a row in any order."""
     if "format" in headers:
         form = _load(archive, "format").item()
@@ -199,7 +195,8 @@ def _read_foreign(
         _want(headers, "shape", "iu", 2, source)
         stated, n_items = (int(size) for size in _load(archive, "shape"))
         if stated != n_users:
-            raise ValueError(message(f"length of indptr in {source}", len(indptr), f"rows of its shape + 1 = {stated + 1}"))
+            expected = f"rows of its shape + 1 = {stated + 1}"
+            raise ValueError(message(f"length of indptr in {source}", len(indptr), expected))
     elif "n_items" in headers:
         n_items = int(_load(archive, "n_items").reshape(-1)[0])
     return Interactions(Csr(indptr, indices, values, n_users, n_items), duplicates=duplicates)

@@ -130,9 +130,7 @@ def random(data: Interactions, test_fraction: float = 0.2, *, random_state: Any 
     return _split(data, _last(data, _shuffled(data, bits), n_test))
 
 
-def leave_k_out(
-    data: Interactions, k: int, *, by: str = "time", min_train: int = 1, random_state: Any = None
-) -> Split:
+def leave_k_out(data: Interactions, k: int, *, by: str = "time", min_train: int = 1, random_state: Any = None) -> Split:
     """Put k entries of each user into the test set: the last ones in time, or random ones.
 
     Users with fewer than ``k + min_train`` entries keep all of them in the training set. Equal times are broken by
@@ -183,7 +181,8 @@ def temporal(data: Interactions, *, at: int | None = None, quantile: float | Non
             mend = "dates are stored as microseconds since 1970 in UTC"
             raise TypeError(message("at", type(at).__name__, "an int in the unit of data.timestamps", mend))
         return _split(data, data.timestamps >= at)
-    assert quantile is not None and data.order is not None
+    assert quantile is not None
+    assert data.order is not None
     n_train = int(_fraction("quantile", quantile) * data.nnz)
     if not data.nnz:
         return _split(data, np.zeros(0, bool))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import csv
-import datetime
 import gzip
 import importlib.util
 import itertools
@@ -13,18 +12,18 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys_fast.data.assemble import Chunk, Cleaning, Collector, check_choice
-from recsys_fast.data.columns import RawColumn, as_timestamps, as_values, objects
+from recsys_fast.data.columns import RawColumn
 from recsys_fast.data.frames import missing_extra
 from recsys_fast.data.interactions import Interactions
 from recsys_fast.data.parquet import file_list, source_name
+from recsys_fast.data.text_fields import Dates, ids, numbers
 from recsys_fast.errors import message
 
-NULLS = frozenset(["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
-_OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
-_LINE_BYTES = 32  # a usual line; decides how many lines make a chunk
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
+_LINE_BYTES = 32  # a usual line; decides how many lines make a chunk in Python
+_MAX_LINES = 1 << 15  # more objects at a time leave the cache and feed the garbage collector
 
 
 class TextFormat(NamedTuple):
@@ -69,8 +68,6 @@ class TextFormat(NamedTuple):
 
 def read_text(path: str | Path | list[str | Path], form: TextFormat, options: Cleaning) -> Interactions:
     """Return the lines of text files as an ``Interactions``; see ``Interactions.from_csv``."""
-    from recsys_fast.data import text_arrow
-
     form = form.checked()
     paths = file_list(path)
     collector = Collector(source_name(paths), text=True, **options)
@@ -79,8 +76,7 @@ def read_text(path: str | Path | list[str | Path], form: TextFormat, options: Cl
         try:
             layout = _layout(one, form)
             if layout is not None:
-                read = text_arrow.chunks if form.engine == "pyarrow" else _chunks
-                for chunk in read(one, form, layout, dates):
+                for chunk in _chunks(one, form, layout, dates):
                     collector.add(chunk)
         except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
             mend = 'name its encoding, such as encoding="latin-1"' if isinstance(error, UnicodeDecodeError) else None
@@ -98,10 +94,11 @@ def _empty(form: TextFormat) -> Chunk:
 def _open(path: Path, form: TextFormat) -> IO[str]:
     """Open a file as text, past the lines to skip; a byte order mark is no part of the first field."""
     encoding = "utf-8-sig" if form.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else form.encoding
-    file: Any = _OPENERS.get(path.suffix, open)(path, "rt", encoding=encoding, newline="")
+    opener: Any = _OPENERS.get(path.suffix) or open
+    file: IO[str] = opener(path, "rt", encoding=encoding, newline="")
     for _ in range(form.skip_rows):
         file.readline()
-    return file  # type: ignore[no-any-return]
+    return file
 
 
 def _rows(file: Iterable[str], form: TextFormat) -> Iterator[list[str]]:
@@ -117,12 +114,15 @@ class Layout(NamedTuple):
     """Where the wanted columns of a file are.
 
     Attributes:
-        positions: of user, item, value, timestamp; None for those not wanted.
+        user, item, value, timestamp: 0-based positions; None for those not wanted.
         n_fields: fields a line has.
         n_above: lines above the first line of data, after those to skip.
     """
 
-    positions: list[int | None]
+    user: int
+    item: int
+    value: int | None
+    timestamp: int | None
     n_fields: int
     n_above: int
 
@@ -136,104 +136,55 @@ def _layout(path: Path, form: TextFormat) -> Layout | None:
     if not line:
         return None
     first = next(_rows([line], form))
-    positions: list[int | None] = []
-    for column in form.columns:
-        if isinstance(column, str):
-            if first.count(column) != 1:
-                what = f"column {column!r} is {'twice' if column in first else 'not'} in the header of {path.name}"
-                raise ValueError(message(what, expected="one of " + ", ".join(map(repr, first[:20]))))
-            positions.append(first.index(column))
-        elif column is None:
-            positions.append(None)
-        elif not 0 <= column < len(first):
-            mend = None if len(first) > 1 else f"is the separator {form.separator!r} right?"
-            raise ValueError(message(f"column position in {path.name}", column, f"0 <= position < {len(first)}", mend))
-        else:
-            positions.append(int(column))
-    return Layout(positions, len(first), n_blank + form.header)
+    user, item, value, timestamp = form.columns
+    return Layout(
+        _position(user, first, path.name, form),
+        _position(item, first, path.name, form),
+        None if value is None else _position(value, first, path.name, form),
+        None if timestamp is None else _position(timestamp, first, path.name, form),
+        len(first),
+        n_blank + form.header,
+    )
+
+
+def _position(column: str | int, first: list[str], source: str, form: TextFormat) -> int:
+    """Return where a column is in a line such as ``first``, which is the header if there is one."""
+    mend = None if len(first) > 1 else f"is the separator {form.separator!r} right?"
+    if isinstance(column, str):
+        if first.count(column) != 1:
+            what = f"column {column!r} is {'twice' if column in first else 'not'} in the header of {source}"
+            raise ValueError(message(what, expected="one of " + ", ".join(map(repr, first[:20])), mend=mend))
+        return first.index(column)
+    if not 0 <= column < len(first):
+        raise ValueError(message(f"column position in {source}", column, f"0 <= position < {len(first)}", mend))
+    return int(column)
 
 
 def _chunks(path: Path, form: TextFormat, layout: Layout, dates: Dates) -> Iterator[Chunk]:
+    """Yield the lines of one file with the chosen engine."""
+    if form.engine == "pyarrow":
+        from recsys_fast.data import text_arrow
+
+        return text_arrow.chunks(path, form, layout, dates)
+    return _python_chunks(path, form, layout, dates)
+
+
+def _python_chunks(path: Path, form: TextFormat, layout: Layout, dates: Dates) -> Iterator[Chunk]:
     """Yield the lines of one file, split in Python."""
-    user, item, value, timestamp = layout.positions
+    user, item, value, timestamp = layout[:4]
     with _open(path, form) as file:
         rows = _rows(file, form)
         if form.header:
             next(rows)
-        n_before = 0
-        while taken := list(itertools.islice(rows, max(1, form.chunk_bytes // _LINE_BYTES))):
-            for place, row in enumerate(taken):
-                if len(row) != layout.n_fields:
-                    what = f"fields in data line {n_before + place} of {path.name}"
-                    raise ValueError(message(what, len(row), str(layout.n_fields), "check the separator and quoting"))
+        n_before, n_lines = 0, min(max(1, form.chunk_bytes // _LINE_BYTES), _MAX_LINES)
+        while taken := list(itertools.islice(rows, n_lines)):
+            if set(map(len, taken)) != {layout.n_fields}:
+                place = next(place for place, row in enumerate(taken) if len(row) != layout.n_fields)
+                what = f"fields in data line {n_before + place} of {path.name}"
+                mend = "check the separator and quoting"
+                raise ValueError(message(what, len(taken[place]), str(layout.n_fields), mend))
             n_before += len(taken)
-            assert user is not None and item is not None
-            values = None if value is None else _numbers([row[value] for row in taken], path.name)
-            times, gone = (None, None) if timestamp is None else dates.parse([row[timestamp] for row in taken], path.name)
-            yield Chunk(_ids([row[user] for row in taken]), _ids([row[item] for row in taken]), values, times, gone)
-
-
-def _ids(texts: list[str]) -> RawColumn:
-    missing = np.fromiter((text in NULLS for text in texts), bool, len(texts))
-    return RawColumn(objects(texts), missing if missing.any() else None)
-
-
-def _numbers(texts: list[str], source: str) -> NDArray[np.float32]:
-    numbers = np.empty(len(texts))
-    for place, text in enumerate(texts):
-        try:
-            numbers[place] = np.nan if text in NULLS else float(text)
-        except ValueError:
-            raise ValueError(message(f"value in {source}", repr(text), "a number")) from None
-    return as_values(numbers, f"values of {source}")
-
-
-class Dates:
-    """Parses times; remembers whether they are numbers or dates, because a file that mixes both has no one unit."""
-
-    def __init__(self) -> None:
-        self._kind: str | None = None
-
-    def agree(self, kind: str, source: str) -> None:
-        """Raise ValueError where numbers follow dates or the other way round."""
-        if self._kind not in (None, kind):
-            raise ValueError(message(f"times in {source}", f"{kind} after {self._kind}", "one of the two"))
-        self._kind = kind
-
-    def parse(self, texts: list[str], source: str) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-        """Return times as int64 (dates as microseconds since 1970 in UTC), and which are missing."""
-        values: list[Any] = [None if text in NULLS else text for text in texts]
-        there = [text for text in values if text is not None]
-        if there:
-            try:
-                parsed: list[Any] = [_number(text) for text in there]
-                self.agree("numbers", source)
-            except _NotANumber:
-                parsed = [_date(text, source) for text in there]
-                self.agree("dates", source)
-            rest = iter(parsed)
-            values = [None if text is None else next(rest) for text in values]
-        return as_timestamps(values, f"times of {source}")
-
-
-class _NotANumber(Exception):
-    """A time is not written as a number."""
-
-
-def _number(text: str) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise _NotANumber from None
-
-
-def _date(text: str, source: str) -> datetime.datetime:
-    try:
-        return datetime.datetime.fromisoformat(text.strip())
-    except ValueError:
-        expected = "a whole number or an ISO date such as 2024-05-01 12:30:00"
-        raise ValueError(message(f"time in {source}", repr(text), expected)) from None
+            fields = list(zip(*taken, strict=True))
+            values = None if value is None else numbers(fields[value], path.name)
+            times, gone = (None, None) if timestamp is None else dates.parse(fields[timestamp], path.name)
+            yield Chunk(ids(fields[user]), ids(fields[item]), values, times, gone)

@@ -14,18 +14,22 @@ from recsys_fast.data.assemble import Chunk
 from recsys_fast.errors import message
 
 if TYPE_CHECKING:
-    from recsys_fast.data.text import Dates, Layout, TextFormat
+    from recsys_fast.data.text import Layout, TextFormat
+    from recsys_fast.data.text_fields import Dates
 
 
 def chunks(path: Path, form: TextFormat, layout: Layout, dates: Dates) -> Iterator[Chunk]:
-    """Yield the lines of one file. Ids and times are read as strings: a type guessed from the first chunk may be wrong."""
+    """Yield the lines of one file.
+
+    Ids and times are read as strings: a type guessed from the first chunk may be wrong for a later one.
+    """
     import pyarrow as pa
     from pyarrow import csv as pa_csv
 
-    from recsys_fast.data.text import NULLS
+    from recsys_fast.data.text_fields import NULLS
 
     names = [f"column {place}" for place in range(layout.n_fields)]
-    user, item, value, timestamp = (None if place is None else names[place] for place in layout.positions)
+    user, item, value, timestamp = (None if place is None else names[place] for place in layout[:4])
     types = {name: pa.string() for name in (user, item, timestamp) if name is not None}
     if value is not None and value not in types:
         types[value] = pa.float64()
@@ -49,7 +53,8 @@ def chunks(path: Path, form: TextFormat, layout: Layout, dates: Dates) -> Iterat
     except pa.ArrowInvalid as error:
         if "Empty CSV" in str(error):  # nothing after the header
             return
-        raise ValueError(message(f"{path.name} cannot be read ({error})", mend="check separator and columns")) from error
+        mend = "check the separator and the columns"
+        raise ValueError(message(f"{path.name} cannot be read ({error})", mend=mend)) from error
 
 
 def _values(array: Any, source: str) -> NDArray[np.float32]:

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from recsys_fast.datasets.catalog import Description, describe, load, names
 from recsys_fast.datasets.dataset import Dataset
+from recsys_fast.datasets.synthetic import load_synthetic, synthetic
 
-
-__all__ = ["Dataset", "Description", "describe", "load", "names"]
+__all__ = ["Dataset", "Description", "describe", "load", "load_synthetic", "names", "synthetic"]

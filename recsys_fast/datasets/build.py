@@ -35,16 +35,19 @@ def ratings(
     timestamps: NDArray[Any] | None = None,
     *,
     shape: tuple[int, int] | None = None,
-    **per_entry: NDArray[Any],
+    per_entry: dict[str, NDArray[Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the parts of a rating set; ``per_entry`` arrays (input order) go to extras in the order of the entries.
 
     ``shape`` None takes the largest ids + 1.
     """
+    per_entry = per_entry or {}
     if shape is None:
         shape = (int(users.max(initial=-1)) + 1, int(items.max(initial=-1)) + 1)
     data = matrix(users, items, shape, values, timestamps)
-    order = np.lexsort((items, users)) if per_entry else None
+    if not per_entry:
+        return {"interactions": data, "extras": {}}
+    order = np.lexsort((items, users))
     return {"interactions": data, "extras": {key: array[order] for key, array in per_entry.items()}}
 
 
@@ -87,6 +90,11 @@ def leave_one_out(lists: Ragged) -> dict[str, Any]:
     }
 
 
+def attributes(lists: Ragged) -> dict[str, Any]:
+    """Return the extras that hold each item's attributes."""
+    return {"attribute_row_ptr": lists.row_ptr, "attribute_ids": lists.ids, "n_attributes": lists.n_ids}
+
+
 def sessions(train: Ragged, test: Ragged) -> dict[str, Any]:
     """Return a session set's parts; rows of ``train`` and ``test`` are different sessions."""
     trained = sequences(train)
@@ -110,7 +118,9 @@ def context_log(features: NDArray[np.int32], counts: NDArray[Any]) -> dict[str, 
     return {"interactions": data, "extras": {"log": features, "log_counts": counts}}
 
 
-def labelled(parts: dict[str, tuple[NDArray[np.int32], NDArray[np.int8]]], fields: NDArray[Any], n: int) -> dict[str, Any]:
+def labelled(
+    parts: dict[str, tuple[NDArray[np.int32], NDArray[np.int8]]], fields: NDArray[Any], n: int
+) -> dict[str, Any]:
     """Return the extras of a set of labelled samples: ``X_<part> (n, n_fields)`` and ``y_<part>`` of each part.
 
     Args:

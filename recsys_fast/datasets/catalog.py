@@ -121,5 +121,3 @@ def _read(name: str, found: Found) -> Dataset:
     else:
         from recsys_fast.datasets.published import READERS
     return Dataset(name, str(found.place), **READERS[name](found.place))
-
-

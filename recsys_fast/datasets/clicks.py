@@ -114,8 +114,8 @@ def split_sessions(clicks: Clicks, window: int) -> tuple[Ragged, Ragged]:
     number = np.full(len(clicked), -1, np.int64)
     number[shown[np.argsort(at)]] = np.arange(len(shown))
     known = in_test & (number[codes] >= 0)
-    n_items = len(shown)
-    return _lists(owner[in_train], number[codes[in_train]], n_items), _lists(owner[known], number[codes[known]], n_items)
+    train, test = (_lists(owner[part], number[codes[part]], len(shown)) for part in (in_train, known))
+    return train, test
 
 
 def _lists(owner: NDArray[np.int64], items: NDArray[np.int64], n_items: int) -> Ragged:

@@ -58,7 +58,7 @@ class Dataset:
             ValueError: the set has no split of that name.
         """
         mask = self.extras.get(f"{split}_test")
-        if self.interactions is None or not _is_mask(f"{split}_test", mask):
+        if self.interactions is None or mask is None or not _is_mask(f"{split}_test", mask):
             known = ", ".join(self.given_splits()) or "none: this set has no named splits"
             raise ValueError(message(f"split of {self.name}", repr(split), known))
         return self.interactions.keep(~mask), self.interactions.keep(mask)
@@ -74,4 +74,3 @@ class Dataset:
 
 def _is_mask(key: str, value: Any) -> bool:
     return key.endswith("_test") and isinstance(value, np.ndarray) and value.dtype == bool and value.ndim == 1
-

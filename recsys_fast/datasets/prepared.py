@@ -23,7 +23,7 @@ def _table(place: Place, file: str, **renamed: str) -> dict[str, NDArray[Any]]:
     columns = text.table(place, file)
     table = {new: columns[old] for new, old in renamed.items() if old in columns}
     if len(table) < len(renamed):
-        raise ValueError(message(f"columns of {file} in {place}", list(columns), f"{list(renamed.values())} among them"))
+        raise ValueError(message(f"columns of {file} in {place}", list(columns), f"{list(renamed.values())} too"))
     return table
 
 
@@ -46,7 +46,7 @@ def _ml_100k(place: Place) -> dict[str, Any]:
     if place.has("ml100k_splits.npz"):
         splits = Npz(place, "ml100k_splits.npz")
         masks = {key: splits.array(key, length=len(users)) > 0 for key in ("u1_test", "ua_test")}
-    parts = build.ratings(users, items, values, npz.array("timestamp", length=len(users)), **masks)
+    parts = build.ratings(users, items, values, npz.array("timestamp", length=len(users)), per_entry=masks)
     if place.has("ml100k_item.csv"):
         columns = {"title": "movie_title", "year": "release_year", "genres": "class"}
         parts["extras"]["item_table"] = _table(place, "ml100k_item.csv", **columns)
@@ -60,10 +60,10 @@ def _ml_1m(place: Place) -> dict[str, Any]:
     npz = Npz(place, "ml1m_ratings.npz")
     users, items, values = _rating_columns(npz)
     times, ranks = npz.array("timestamp", length=len(users)), npz.array("time_rank", length=len(users))
-    parts = build.ratings(users, items, values, times, time_rank=ranks.astype(np.int32))
+    parts = build.ratings(users, items, values, times, per_entry={"time_rank": ranks.astype(np.int32)})
     if place.has("ml1m_item.csv"):
-        table = text.table(place, "ml1m_item.csv")
-        parts["extras"]["item_table"] = text.spread(place, "ml1m_item.csv", table, "item", parts["interactions"].n_items)
+        table, n_items = text.table(place, "ml1m_item.csv"), parts["interactions"].n_items
+        parts["extras"]["item_table"] = text.spread(place, "ml1m_item.csv", table, "item", n_items)
     if place.has("ml1m_user.csv"):
         columns = {name: name for name in ("gender", "age", "occupation", "zip")}
         parts["extras"]["user_table"] = _table(place, "ml1m_user.csv", **columns)
@@ -77,7 +77,7 @@ def _ml_1m_ncf(place: Place) -> dict[str, Any]:
     item_orig = split.ids("item_raw")
     n_items, dense = len(item_orig), np.full(int(item_orig.max(initial=0)) + 1, -1, np.int32)
     dense[item_orig] = np.arange(n_items, dtype=np.int32)
-    if len(users) and int(items.max()) + 1 >= len(dense) or (dense[items + 1] < 0).any():
+    if int(items.max(initial=-1)) + 1 >= len(dense) or (dense[items + 1] < 0).any():
         raise ValueError(message(f"{split.name} does not number every item of {ratings.name}"))
     items = dense[items + 1]  # ratings hold raw ids minus 1
     test_items = split.ids("test_item", n_items)
@@ -100,15 +100,15 @@ def _sequences(file: str, attributes: str | None = None) -> Callable[[Place], di
     def read(place: Place) -> dict[str, Any]:
         npz = Npz(place, file)
         n_items = npz.number("n_items")
-        parts = build.leave_one_out(npz.ragged("indptr", "indices", n_items))
+        lists = npz.ragged("indptr", "indices", n_items)
+        parts = build.leave_one_out(lists)
         extras = parts["extras"]
-        for raw, orig, n in (("raw_user", "user_orig", len(extras["sequence_row_ptr"]) - 1), ("raw_item", "item_orig", n_items)):
+        for raw, orig, n in (("raw_user", "user_orig", lists.n_rows), ("raw_item", "item_orig", n_items)):
             if raw in npz:
                 extras[orig] = npz.array(raw, length=n).astype(np.int64)
         if attributes and place.has(attributes):
             given = Npz(place, attributes)
-            lists = given.ragged("indptr", "indices", given.number("n_attr"), n_items)
-            extras |= {"attribute_row_ptr": lists.row_ptr, "attribute_ids": lists.ids, "n_attributes": lists.n_ids}
+            extras |= build.attributes(given.ragged("indptr", "indices", given.number("n_attr"), n_items))
         return parts
 
     return read
@@ -174,7 +174,7 @@ def _citeulike_t(place: Place) -> dict[str, Any]:
         counts = words.array("counts", length=len(bags.ids)).astype(np.int32)
         extras |= {"text_row_ptr": bags.row_ptr, "text_words": bags.ids, "text_counts": counts}
     if place.has("citeulike_t_vocab.txt"):
-        extras["vocabulary"] = np.array(place.text("citeulike_t_vocab.txt").read().split())
+        extras["vocabulary"] = text.lines(place, "citeulike_t_vocab.txt")
     return {"interactions": everything, "extras": extras}
 
 

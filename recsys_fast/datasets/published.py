@@ -16,10 +16,10 @@ from recsys_fast.datasets.npz import Ragged
 from recsys_fast.datasets.prepared import FRAPPE_FIELDS
 from recsys_fast.errors import message
 
-_ML_100K_GENRES = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
-    "Mystery Romance Sci-Fi Thriller War Western"
-).split()
+_ML_100K_GENRES = [
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+]  # fmt: skip
 _YEAR = re.compile(r"^(.*?)\s*\((\d{4})\)\s*$")
 
 
@@ -60,7 +60,7 @@ def _ml_100k(place: Place) -> dict[str, Any]:
         if place.has(file := f"{split}.test"):
             test_users, test_items = _from_one(place, file, *_rating_table(place, file, "\t")[:2])
             masks[f"{split}_test"] = np.isin(keys, test_users * (int(items.max()) + 1) + test_items)
-    parts = build.ratings(users, items, values, times, **masks)
+    parts = build.ratings(users, items, values, times, per_entry=masks)
     n_users, n_items = parts["interactions"].shape
     if place.has("u.item"):
         names = ["item", "title", "date", "video_date", "url", *_ML_100K_GENRES]
@@ -82,15 +82,14 @@ def _ml_1m(place: Place) -> dict[str, Any]:
     starts = np.searchsorted(users[order], users[order])
     ranks = np.empty(len(users), np.int32)
     ranks[order] = np.arange(len(users)) - starts
-    parts = build.ratings(users, items, values, times, time_rank=ranks)
+    parts = build.ratings(users, items, values, times, per_entry={"time_rank": ranks})
     n_users, n_items = parts["interactions"].shape
     if place.has("movies.dat"):
-        names = ("item", "title", "genres")
-        table = text.table(place, "movies.dat", separator="::", names=names, encoding="latin-1")
+        columns = ("item", "title", "genres")
+        table = text.table(place, "movies.dat", separator="::", names=columns, encoding="latin-1")
         parts["extras"]["item_table"] = _split_years(text.spread(place, "movies.dat", table, "item", n_items, 1))
     if place.has("users.dat"):
-        names = ("user", "gender", "age", "occupation", "zip")
-        table = text.table(place, "users.dat", separator="::", names=names)
+        table = text.table(place, "users.dat", separator="::", names=("user", "gender", "age", "occupation", "zip"))
         parts["extras"]["user_table"] = text.spread(place, "users.dat", table, "user", n_users, 1)
     return parts
 
@@ -153,8 +152,7 @@ def _s3rec(name: str) -> Callable[[Place], dict[str, Any]]:
         keys, items = _from_one(place, file, keys, items)
         parts = build.leave_one_out(text.by_key(keys, row_ptr, items, int(keys.max()) + 1))
         if place.has(attributes := f"{name}_item2attributes.json"):
-            lists = _attributes(place, attributes, parts["interactions"].n_items)
-            parts["extras"] |= {"attribute_row_ptr": lists.row_ptr, "attribute_ids": lists.ids, "n_attributes": lists.n_ids}
+            parts["extras"] |= build.attributes(_attributes(place, attributes, parts["interactions"].n_items))
         return parts
 
     return read
@@ -202,11 +200,14 @@ def _frappe(place: Place) -> dict[str, Any]:
         samples = {part: text.libfm(place, file) for part, file in files.items()}
         if len({x.shape[1] for x, _ in samples.values()}) > 1 or samples["train"][0].shape[1] < 2:
             got = {part: x.shape[1] for part, (x, _) in samples.items()}
-            raise ValueError(message(f"fields of the libfm files in {place}", got, "the same number, 2 or more, in all"))
+            raise ValueError(
+                message(f"fields of the libfm files in {place}", got, "the same number in all, 2 at least")
+            )
         everything = np.concatenate([x for x, _ in samples.values()])
         base = everything.min(axis=0)
         if (np.diff(base) <= 0).any():
-            raise ValueError(message(f"fields of the libfm files in {place}", base.tolist(), "ids rising field by field"))
+            what = f"first ids of the fields of the libfm files in {place}"
+            raise ValueError(message(what, base.tolist(), "ids rising field by field"))
         extras |= build.labelled(samples, base, int(everything.max()) + 1)
         interactions = interactions or build.used_pairs(extras)
     return {"interactions": interactions, "extras": extras}
@@ -229,7 +230,7 @@ def _citeulike_t(place: Place) -> dict[str, Any]:
     extras = {"text_row_ptr": row_ptr, "text_words": bags.ids[::2].copy(), "text_counts": bags.ids[1::2].copy()}
     for file in ("vocabulary.dat", "vocab.dat"):
         if place.has(file):
-            extras["vocabulary"] = np.array(place.text(file).read().split())
+            extras["vocabulary"] = text.lines(place, file)
             break
     return {"interactions": build.sets(lists._replace(n_ids=n_items)), "extras": extras}
 

@@ -206,8 +206,8 @@ ENTRIES: dict[str, Entry] = {
     "douban": Entry(
         "Douban ratings with user graph, 3,000 x 3,000, fixed split of Monti et al. 2017",
         "3,000 x 3,000, 123,202 + 13,689",
-        "https://github.com/fmonti/mgcnn (Data/douban/training_test_dataset.mat; save its arrays M, Otraining, Otest and "
-        "W_users as monti_douban.npz with train_user, train_item, train_rating, test_user, test_item, test_rating, shape)",
+        "https://github.com/fmonti/mgcnn (Data/douban/training_test_dataset.mat, MATLAB 7.3: save the ratings M under "
+        "the masks Otraining and Otest as an npz with shape and {train,test}_{user,item,rating})",
         _UNSTATED,
         (("monti_douban.npz",),),
         (),

@@ -134,9 +134,9 @@ def counted_lists(place: Place, file: str, *, pairs: bool = False) -> Ragged:
 
 
 def libfm(place: Place, file: str) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """Read lines "label id:1 id:1 ..." with equally many features each: ids ``(n, n_fields) int32``, labels ``(n,) int8``.
+    """Read lines "label id:1 id:1 ...": ids ``(n, n_fields) int32`` and labels ``(n,) int8``.
 
-    Labels above 0 become 1, others -1.
+    All lines have equally many features. Labels above 0 become 1, others -1.
     """
     lines = [line.split() for line in place.read(file).splitlines() if line.strip()]
     if not lines:
@@ -156,13 +156,25 @@ def libfm(place: Place, file: str) -> tuple[NDArray[np.int32], NDArray[np.int8]]
             if isinstance(error, ValueError) and str(error).startswith("line "):
                 raise
             fail(place, file, row + 1, repr(b" ".join(tokens)[:60].decode(errors="replace")), "label id:1 id:1 ...")
-    if int(ids.min()) < 0:
-        fail(place, file, int(np.flatnonzero((ids < 0).any(axis=1))[0]) + 1, "a negative feature id", "ids of 0 or more")
+    negative = (ids < 0).any(axis=1)
+    if negative.any():
+        fail(place, file, int(np.flatnonzero(negative)[0]) + 1, "a negative feature id", "ids of 0 or more")
     return ids, labels
 
 
+def lines(place: Place, file: str) -> NDArray[Any]:
+    """Return the lines of a text (some "words" of a vocabulary hold spaces), ``(n,)`` str."""
+    return np.array([line.strip() for line in place.text(file).read().rstrip("\n").split("\n")])
+
+
 def table(
-    place: Place, file: str, *, separator: str = ",", names: Sequence[str] = (), encoding: str = "utf-8", data: bytes = b""
+    place: Place,
+    file: str,
+    *,
+    separator: str = ",",
+    names: Sequence[str] = (),
+    encoding: str = "utf-8",
+    data: bytes = b"",
 ) -> dict[str, NDArray[Any]]:
     """Read a delimited text table into a dict of column name to ``(n,)`` array of str.
 
@@ -178,8 +190,12 @@ def table(
     if len(separator) > 1:
         rows = [line.split(separator) for line in text.splitlines() if line]
     else:
-        quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting) if row]
+        stream = io.StringIO(text, newline="")
+        if separator == ",":
+            reader = csv.reader(stream)
+        else:
+            reader = csv.reader(stream, delimiter=separator, quoting=csv.QUOTE_NONE)
+        rows = [row for row in reader if row]
     header = list(names) if names else (rows.pop(0) if rows else [])
     for number, row in enumerate(rows, 1 if names else 2):
         if len(row) < len(header):
@@ -199,8 +215,11 @@ def spread(
     except ValueError as error:
         raise ValueError(message(f"column {key!r} of {file} in {place}: {error}", mend=_MEND)) from error
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < max(1_000_000, 10 * n):
-        got = f"{int(ids.min()) + first} to {int(ids.max()) + first}"
-        raise ValueError(message(f"ids in column {key!r} of {file} in {place}", got, f"about {n} ids from {first}", _MEND))
+        what, got = (
+            f"ids in column {key!r} of {file} in {place}",
+            f"{int(ids.min()) + first} to {int(ids.max()) + first}",
+        )
+        raise ValueError(message(what, got, f"about {n} ids from {first}", _MEND))
     rows = max(n, int(ids.max(initial=-1)) + 1)
     table = {}
     for name, column in columns.items():

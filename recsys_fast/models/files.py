@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -93,7 +94,8 @@ def load(path: str | os.PathLike[str], cls: type[M] | None = None, device: str =
     backend.resolve_device(device)
     with Reader(path) as reader:
         kind = _check_metadata(reader, cls)
-        model = kind(**_params(reader, kind), device=device, n_threads=None)
+        model = kind(**_params(reader, kind))
+        model.set_params(device=device, n_threads=None)
         state = _json(reader, "state")
         try:
             model._check_params()
@@ -196,7 +198,7 @@ def _ids(reader: Reader, name: str, n: int) -> Any:
             raise reader.fail(f"offsets of {name} do not ascend from 0 to {len(blob)}")
         cuts = offsets.tolist()
         try:
-            raw = [blob[a:b].decode("utf-8", "surrogatepass") for a, b in zip(cuts, cuts[1:], strict=False)]
+            raw = [blob[a:b].decode("utf-8", "surrogatepass") for a, b in pairwise(cuts)]
         except UnicodeDecodeError as error:
             raise reader.fail(f"{name} is not UTF-8 ({error})") from None
     else:
@@ -231,4 +233,3 @@ def take_number(reader: Reader, state: dict[str, Any], name: str) -> float:
     if type(value) not in (int, float) or not abs(value) < 1e300:
         raise reader.fail(name, repr(value)[:80], "a finite number")
     return float(value)
-

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys_fast import backend
 from recsys_fast.errors import NotFittedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.parameters import Parameters, check_int
@@ -94,7 +95,7 @@ class Trainable(Parameters, ABC):
 
         An exception, Ctrl-C included, leaves the model at the last finished epoch; unfitted if there was none.
         """
-        self._check_params()
+        self._check_all()
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose)
         self._start(user_items)
@@ -120,7 +121,7 @@ class Trainable(Parameters, ABC):
             ValueError: both ``users`` and ``items``, an id twice, or a matrix of another shape.
             IndexError: an id the model does not have; ``resize`` makes room.
         """
-        self._check_params()
+        self._check_all()
         n_epochs = check_int("n_epochs", n_epochs, 1)
         if users is not None and items is not None:
             raise ValueError(message("partial_fit", "users and items", "one of them", "call it once for each"))
@@ -196,6 +197,11 @@ class Trainable(Parameters, ABC):
             model._announce(verbose)
             train(model, model._resume(), last, first=first, history=history, evaluator=evaluator, callbacks=chosen)
         return model
+
+    def _check_all(self) -> None:
+        self._check_params()
+        backend.resolve_device(self.device)
+        backend.resolve_threads(self.n_threads)
 
     def _watchers(self, eval_set: Any, callbacks: Iterable[Any], verbose: bool) -> tuple[tuple[Any, ...], Evaluator]:
         chosen = check_callbacks(callbacks)

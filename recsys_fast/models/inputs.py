@@ -117,6 +117,22 @@ def add_empty(csr: Csr, n_rows: int, n_cols: int) -> Csr:
     return Csr(row_ptr, csr.col_idx, csr.values, n_rows, n_cols)
 
 
+def drop_zeros(csr: Csr) -> Csr:
+    """Return the matrix without its stored zeros (new arrays)."""
+    assert csr.values is not None
+    keep = csr.values != 0
+    before = np.concatenate([[0], np.cumsum(keep)])
+    return Csr(before[csr.row_ptr], csr.col_idx[keep], csr.values[keep], csr.n_rows, csr.n_cols)
+
+
+def column_counts(csr: Csr) -> NDArray[np.int64]:
+    """Return the number of entries of each column, with small temporaries."""
+    counts = np.zeros(csr.n_cols, np.int64)
+    for start in range(0, csr.nnz, 1 << 20):
+        counts += np.bincount(csr.col_idx[start : start + (1 << 20)], minlength=csr.n_cols)
+    return counts
+
+
 def all_ones(csr: Csr) -> bool:
     """Return whether every value is 1."""
     return csr.values is None or csr.nnz == 0 or bool(csr.values.min() == 1 == csr.values.max())

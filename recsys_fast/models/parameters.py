@@ -63,9 +63,10 @@ def check_int(name: str, value: Any, low: int, high: int = 2**31 - 1) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(message(name, repr(value), "an int"))
-    if not low <= value <= high:
-        raise ValueError(message(name, value, f"{low} <= {name} <= {high}"))
-    return int(value)
+    number = int(value)
+    if not low <= number <= high:
+        raise ValueError(message(name, number, f"{low} <= {name} <= {high}"))
+    return number
 
 
 def check_float(name: str, value: Any, low: float, *, above: bool = False, high: float = math.inf) -> float:
@@ -77,10 +78,11 @@ def check_float(name: str, value: Any, low: float, *, above: bool = False, high:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(message(name, repr(value), "a number"))
-    if not math.isfinite(value) or value < low or value > high or (above and value == low):
+    number = float(value)
+    if not math.isfinite(number) or not low <= number <= high or (above and number == low):
         bounds = f"{low} {'<' if above else '<='} {name}" + (f" <= {high}" if high < math.inf else ", finite")
-        raise ValueError(message(name, value, bounds))
-    return float(value)
+        raise ValueError(message(name, number, bounds))
+    return number
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
@@ -105,7 +107,7 @@ def check_random_state(value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(message("random_state", type(value).__name__, "an int, None, Generator or RandomState"))
-    if not 0 <= value < 2**64:
+    if not 0 <= int(value) < 2**64:
         raise ValueError(message("random_state", value, "0 <= random_state < 2**64"))
 
 

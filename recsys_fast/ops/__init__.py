@@ -4,7 +4,9 @@ Every operation checks its arguments, picks a backend (``device="auto"|"cpu"|"nu
 changes an input unless its docstring says so.
 """
 
+from recsys_fast.ops.als import als_loss, als_sweep
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.negatives import philox_draw, sample_negatives
 from recsys_fast.ops.pair_scores import pair_scores
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
@@ -12,14 +14,19 @@ from recsys_fast.ops.topk import topk
 
 __all__ = [
     "Csr",
+    "als_loss",
+    "als_sweep",
     "as_csr",
     "csr_from_coo",
     "csr_transpose",
+    "gram",
+    "gram_eigen",
     "list_metrics",
     "pair_scores",
     "philox_draw",
     "rank_auc",
     "rank_metrics",
+    "rows_rotate",
     "sample_negatives",
     "topk",
     "validate_csr",

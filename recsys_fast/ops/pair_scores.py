@@ -44,9 +44,10 @@ def pair_scores(
     left, right = as_factors(x, "x", check_finite), as_factors(y, "y", check_finite)
     if left.shape[1] != right.shape[1]:
         raise ValueError(message("width of x and y", f"{left.shape[1]} and {right.shape[1]}", "one width"))
-    csr = as_csr(pairs, "pairs", canonical=False)
+    csr = as_csr(pairs, "pairs", canonical=False, device=device, n_threads=n_threads)
     if csr.shape != (len(left), len(right)):
-        mend = "it looks transposed" if csr.shape == (len(right), len(left)) else "one row per row of x, one column per y"
+        transposed = csr.shape == (len(right), len(left))
+        mend = "it looks transposed: pass pairs.T" if transposed else "it has a row per x, a column per y"
         raise ValueError(message("shape of pairs", csr.shape, f"({len(left)}, {len(right)})", mend))
     scores = as_out(out, "out", (csr.nnz,), np.float32)
     backend.get(device).pair_scores(scores, left, right, csr.row_ptr, csr.col_idx, backend.resolve_threads(n_threads))

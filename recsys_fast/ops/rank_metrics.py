@@ -78,9 +78,9 @@ def rank_metrics(
     """
     factors, query = as_pair(items, queries, check_finite)
     cuts, m, n_items = _as_ks(ks), len(query), len(factors)
-    relevant = as_rows(test, "test", m, n_items)
+    relevant = as_rows(test, "test", (m, n_items), device, n_threads)
     candidates = as_candidates(include, exclude, n_items)
-    mask = as_mask(seen, m, n_items)
+    mask = as_mask(seen, (m, n_items), device, n_threads)
     out = np.empty((m, len(RANK_METRICS), len(cuts)))
     module, threads = backend.get(device), backend.resolve_threads(n_threads)
     if candidates is not None and not len(candidates):  # to the backend an empty array means every item
@@ -117,7 +117,7 @@ def list_metrics(
         raise ValueError(message("ids", f"shape {lists.shape}", "2 dimensions, (m, n)"))
     if lists.dtype.kind not in "iu" and lists.size:
         raise TypeError(message("ids", f"dtype {lists.dtype}", "an integer dtype"))
-    relevant = as_csr(test, "test")
+    relevant = as_csr(test, "test", device=device, n_threads=n_threads)
     n_items = relevant.n_cols
     if relevant.n_rows != len(lists):
         raise ValueError(message("rows of test", relevant.n_rows, f"one per list, {len(lists)}"))
@@ -176,9 +176,9 @@ def rank_auc(
     """
     factors, query = as_pair(items, queries, check_finite)
     m, n_items = len(query), len(factors)
-    relevant = as_rows(test, "test", m, n_items)
+    relevant = as_rows(test, "test", (m, n_items), device, n_threads)
     candidates = as_candidates(include, exclude, n_items)
-    mask = as_mask(seen, m, n_items)
+    mask = as_mask(seen, (m, n_items), device, n_threads)
     out = np.full(m, np.nan)
     if candidates is None or len(candidates):
         backend.get(device).rank_auc(

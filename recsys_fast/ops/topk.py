@@ -43,14 +43,11 @@ def as_factors(array: ArrayLike, name: str, check_finite: bool = True) -> F32:
 
 def as_pair(items: ArrayLike, queries: ArrayLike, check_finite: bool = True) -> tuple[F32, F32]:
     """Return items ``(n_items, d)`` and queries ``(m, d)`` as float32 after checking that their widths agree."""
-    checked_items, checked_queries = (
-        as_factors(items, "items", check_finite),
-        as_factors(queries, "queries", check_finite),
-    )
-    if checked_items.shape[1] != checked_queries.shape[1]:
-        got = f"items of {checked_items.shape[1]} factors, queries of {checked_queries.shape[1]}"
-        raise ValueError(message("width of items and queries", got, "one width", "the order is topk(items, queries, n)"))
-    return checked_items, checked_queries
+    left, right = as_factors(items, "items", check_finite), as_factors(queries, "queries", check_finite)
+    if left.shape[1] != right.shape[1]:
+        got = f"items of {left.shape[1]} factors, queries of {right.shape[1]}"
+        raise ValueError(message("width of items and queries", got, "one width", "items come first, then queries"))
+    return left, right
 
 
 def as_ids(ids: ArrayLike, name: str, n_items: int) -> I32:
@@ -88,22 +85,24 @@ def as_candidates(include: ArrayLike | None, exclude: ArrayLike | None, n_items:
     return np.setdiff1d(kept, dropped, assume_unique=True)
 
 
-def as_rows(matrix: Any, name: str, n_rows: int, n_cols: int) -> Csr:
-    """Return ``matrix`` as a canonical Csr of the shape (n_rows, n_cols)."""
-    csr = as_csr(matrix, name)
-    if csr.shape != (n_rows, n_cols):
-        mend = "one row per query, one column per item"
-        if csr.shape == (n_cols, n_rows):
+def as_rows(matrix: Any, name: str, shape: tuple[int, int], device: str, n_threads: int | None) -> Csr:
+    """Return ``matrix`` as a canonical Csr after checking that it has ``shape``."""
+    csr = as_csr(matrix, name, device=device, n_threads=n_threads)
+    if csr.shape != shape:
+        mend = "it has a row per query and a column per item"
+        if csr.shape == shape[::-1]:
             mend = f"it looks transposed: pass {name}.T"
-        raise ValueError(message(f"shape of {name}", csr.shape, f"({n_rows}, {n_cols})", mend))
+        raise ValueError(message(f"shape of {name}", csr.shape, f"{shape}", mend))
     return csr
 
 
-def as_mask(seen: Any, n_rows: int, n_cols: int) -> tuple[NDArray[np.int64], I32]:
+def as_mask(
+    seen: Any, shape: tuple[int, int], device: str, n_threads: int | None
+) -> tuple[NDArray[np.int64], I32]:
     """Return row pointers and sorted columns of ``seen``; arrays of length 0 where there is none."""
     if seen is None:
         return _NO_ROWS, _NO_IDS
-    csr = as_rows(seen, "seen", n_rows, n_cols)
+    csr = as_rows(seen, "seen", shape, device, n_threads)
     return csr.row_ptr, csr.col_idx
 
 
@@ -173,7 +172,7 @@ def topk(
     n = as_count(n, "n", 0)
     m, n_items = len(query), len(factors)
     candidates = as_candidates(include, exclude, n_items)
-    seen_row_ptr, seen_col_idx = as_mask(seen, m, n_items)
+    seen_row_ptr, seen_col_idx = as_mask(seen, (m, n_items), device, n_threads)
     if out is not None and (not isinstance(out, tuple) or len(out) != 2):
         raise TypeError(message("out", type(out).__name__, "a tuple (ids, scores)"))
     shape = (n,) if single else (m, n)

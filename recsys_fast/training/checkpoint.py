@@ -25,9 +25,7 @@ class Checkpoint(Callback):
         ValueError: neither or both of ``every`` and ``minutes`` are given, or one is not positive.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], every: int | None = None, *, minutes: float | None = None
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], every: int | None = None, *, minutes: float | None = None) -> None:
         if every is None and minutes is None:
             every = 1
         if every is not None and minutes is not None:

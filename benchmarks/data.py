@@ -1,0 +1,31 @@
+"""The matrices that benchmarks run on: Gowalla, an npz file, or a made one of MovieLens-20M's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def load(name: str) -> Any:
+    """Return ``(train, test or None)`` as scipy csr arrays.
+
+    ``gowalla`` (or any name of ``recsys_fast.datasets`` with a given split), ``ml20m-shaped``, or a path to an npz
+    file with ``indptr``, ``indices`` and ``shape``.
+    """
+    from scipy import sparse
+
+    import recsys_fast as rf
+
+    if name.endswith(".npz"):
+        with np.load(name, allow_pickle=False) as arrays:
+            values = np.ones(len(arrays["indices"]), np.float32)
+            parts = (values, arrays["indices"], arrays["indptr"])
+            return sparse.csr_array(parts, shape=tuple(int(s) for s in arrays["shape"])), None
+    if name == "ml20m-shaped":
+        data = rf.datasets.synthetic(138_493, 26_744, 20_000_263, random_state=0)
+    else:
+        data = rf.datasets.load(name)
+    if data.train is None:
+        return data.interactions.csr, None
+    return data.train.csr, data.test.csr if data.test is not None else None

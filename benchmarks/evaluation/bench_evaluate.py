@@ -1,0 +1,108 @@
+"""Recall@20 and NDCG@20 of all users against the evaluators of irspack and implicit, on the same factors.
+
+python -m benchmarks.evaluation.bench_evaluate --data gowalla --factors 64
+"""
+
+from __future__ import annotations
+
+import argparse
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data, factors, harness
+from recsys_fast import ops
+
+
+def irspack_evaluator(users: np.ndarray, items: np.ndarray, train: Any, test: Any, k: int, n_threads: int) -> Any:
+    """Return a function that evaluates with irspack's C++ evaluator over dense score blocks."""
+    from irspack import Evaluator
+    from scipy import sparse
+
+    evaluator = Evaluator(sparse.csr_matrix(test), offset=0, cutoff=k, n_threads=n_threads, mb_size=1024)
+    train = sparse.csr_matrix(train)
+
+    def block(begin: int, end: int) -> np.ndarray:
+        scores = users[begin:end] @ items.T
+        rows = train[begin:end].tocoo()
+        scores[rows.row, rows.col] = -np.inf
+        return scores
+
+    recommender = SimpleNamespace(
+        n_users=len(users), n_items=len(items),
+        get_score_remove_seen_block=block, get_score_block=lambda b, e: users[b:e] @ items.T,
+        get_score_remove_seen=lambda index: np.concatenate([block(i, i + 1) for i in index]),
+    )  # fmt: skip
+
+    def run() -> dict[str, float]:
+        scores = evaluator.get_score(recommender)
+        return {"recall": float(scores["recall"]), "ndcg": float(scores["ndcg"])}
+
+    return run
+
+
+def implicit_evaluator(users: np.ndarray, items: np.ndarray, train: Any, test: Any, k: int, n_threads: int) -> Any:
+    """Return a function that evaluates with implicit's ranking_metrics_at_k (its NDCG; it has no recall)."""
+    from implicit.cpu.matrix_factorization_base import MatrixFactorizationBase
+    from implicit.evaluation import ranking_metrics_at_k
+    from scipy import sparse
+
+    class Fixed(MatrixFactorizationBase):  # type: ignore[misc]
+        def fit(self, *_: Any) -> None: ...
+
+    model = Fixed()
+    model.user_factors, model.item_factors, model.num_threads = users, items, n_threads
+    arguments = model, sparse.csr_matrix(train), sparse.csr_matrix(test)
+    return lambda: {"ndcg": ranking_metrics_at_k(*arguments, K=k, show_progress=False, num_threads=n_threads)["ndcg"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="gowalla")
+    parser.add_argument("--factors", type=int, default=64)
+    parser.add_argument("--k", type=int, default=20)
+    parser.add_argument("--kinds", nargs="+", choices=("als", "bpr"), default=["als", "bpr"])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
+    options = parser.parse_args()
+    train, test = data.load(options.data)
+    k, threads = options.k, options.threads
+    seen, target = ops.as_csr(train), ops.as_csr(test)
+    work: dict[str, dict[str, harness.Figure]] = {}
+    peak = harness.sgemm_peak(threads)
+    for kind in options.kinds:
+        users, items = factors.als(train, options.factors) if kind == "als" else factors.bpr(train, options.factors)
+        users, items = np.ascontiguousarray(users), np.ascontiguousarray(items)
+        results: dict[str, dict[str, float]] = {}
+
+        def ours(u: np.ndarray = users, i: np.ndarray = items) -> dict[str, float]:
+            per_user = ops.rank_metrics(i, u, target, [k], seen=seen, n_threads=threads)
+            return {name: float(np.nanmean(per_user[name])) for name in ("recall", "ndcg")}
+
+        def keep(name: str, work: Any, into: dict[str, dict[str, float]] = results) -> Any:
+            def run() -> None:
+                into[name] = work()
+
+            return run
+
+        rest = users, items, train, test, k, threads
+        contestants = {
+            "recsys_fast": keep("recsys_fast", ours),
+            "irspack": keep("irspack", irspack_evaluator(*rest)),
+            "implicit": keep("implicit", implicit_evaluator(*rest)),
+        }
+        figures = harness.alternate(contestants, options.turns)
+        for name, quality in results.items():
+            figures[name].quality = quality
+        figures["recsys_fast"].floor_seconds = 2.0 * users.size * len(items) / peak / 1e9
+        title = f"Recall@{k} and NDCG@{k}, {options.data}, {kind}, {options.factors} factors"
+        print(harness.table(title, figures), flush=True)
+        work[title] = figures
+    if options.save:
+        print(harness.save(options.save, work))
+
+
+if __name__ == "__main__":
+    main()

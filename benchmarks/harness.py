@@ -1,0 +1,151 @@
+"""Side-by-side timing: contestants take turns in one process, and the table shows ratios, quality and floor shares.
+
+An absolute figure of a shared machine drifts by tens of per cent; the ratio of two figures from alternating turns does
+not. Every contestant is a callable that does one unit of work (an epoch, a pass over all users).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Figure:
+    """What one contestant reached on one piece of work."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    quality: dict[str, float] = field(default_factory=dict)
+    floor_seconds: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Median of the timed turns, in seconds."""
+        return statistics.median(self.seconds)
+
+
+def alternate(contestants: dict[str, Callable[[], object]], turns: int = 5, warm_up: int = 1) -> dict[str, Figure]:
+    """Give every contestant ``turns`` timed turns, one after the other, after ``warm_up`` turns that do not count."""
+    figures = {name: Figure(name) for name in contestants}
+    for turn in range(-warm_up, turns):
+        for name, work in contestants.items():
+            start = time.perf_counter()
+            work()
+            elapsed = time.perf_counter() - start
+            if turn >= 0:
+                figures[name].seconds.append(elapsed)
+    return figures
+
+
+def sgemm_peak(n_threads: int, n: int = 1536, turns: int = 5) -> float:
+    """Return the best float32 matrix product rate seen, in GFLOP/s: our own row rotation, and NumPy's BLAS."""
+    from recsys_fast import ops
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1 << 16, 256)).astype(np.float32)
+    q = np.linalg.qr(rng.standard_normal((256, 256)))[0].astype(np.float32)
+    a = rng.standard_normal((n, n)).astype(np.float32)
+    best = 0.0
+    for _ in range(turns):
+        start = time.perf_counter()
+        ops.rows_rotate(x, q, n_threads=n_threads)
+        best = max(best, 2.0 * x.size * 256 / (time.perf_counter() - start) / 1e9)
+        start = time.perf_counter()
+        a @ a
+        best = max(best, 2.0 * n**3 / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def gather_rate(n_bytes: int, row_bytes: int = 256, turns: int = 3) -> float:
+    """Return the rate of reading rows in random order out of a table of ``n_bytes``, in GB/s (all threads)."""
+    from recsys_fast import ops
+
+    d, n = row_bytes // 4, max(1, n_bytes // row_bytes)
+    table = np.ones((n, d), np.float32)
+    one = np.ones((1, d), np.float32)
+    n_entries = 1 << 21
+    cols = np.random.default_rng(0).integers(0, n, n_entries).astype(np.int32)
+    rows = ops.Csr(np.array([0, n_entries], np.int64), cols, None, 1, n)
+    best = 0.0
+    for _ in range(turns):
+        start = time.perf_counter()
+        ops.pair_scores(one, table, rows)
+        best = max(best, n_entries * row_bytes / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def machine() -> dict[str, Any]:
+    """Return what a reader needs to know about this run: processor, threads, commit, versions."""
+    model = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        wanted = ("model name", "cpu family", "model\t")
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith(wanted)]
+        model = ", ".join(line.split(":", 1)[1].strip() for line in lines[:3])
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    ).stdout.strip()
+    versions = {}
+    for package in ("recsys-fast", "numpy", "scipy", "numba", "implicit", "irspack", "faiss-cpu"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": model,
+        "cpus": len(os.sched_getaffinity(0)),
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+        "commit": commit,
+        "versions": versions,
+        "date": time.strftime("%Y-%m-%d"),
+        "command": " ".join(["python -m", *_module_command()]),
+    }
+
+
+def _module_command() -> list[str]:
+    """Return the command line with the script path turned into the module it is run as."""
+    root = Path(__file__).resolve().parents[1]
+    script = Path(sys.argv[0]).resolve()
+    name = ".".join(script.relative_to(root).with_suffix("").parts) if script.is_relative_to(root) else script.name
+    return [name, *sys.argv[1:]]
+
+
+def table(title: str, figures: dict[str, Figure], ours: str = "recsys_fast") -> str:
+    """Return the figures as text: seconds, how many times ours is faster, share of the floor, quality."""
+    lines = [title]
+    for figure in figures.values():
+        line = f"  {figure.name:<28}{figure.median:>10.4f} s"
+        line += "            " if figure.name == ours else f"{figure.median / figures[ours].median:>9.2f} x "
+        if figure.floor_seconds is not None:
+            line += f"  {100.0 * figure.floor_seconds / figure.median:5.1f} % of floor"
+        line += "".join(f"  {key} {value:.6g}" for key, value in figure.quality.items())
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def save(name: str, work: dict[str, dict[str, Figure]]) -> Path:
+    """Write ``results/<name>.json``: the machine, and the figures of each piece of work."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    body = {
+        "machine": machine(),
+        "work": {title: {key: asdict(figure) for key, figure in figures.items()} for title, figures in work.items()},
+    }
+    path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    return path

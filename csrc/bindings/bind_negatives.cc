@@ -1,0 +1,31 @@
+#include "bindings/bind.h"
+#include "bindings/buffers.h"
+#include "ops/negatives.h"
+
+namespace recsys_fast::bindings {
+
+void bind_negatives(py::module_& m) {
+  m.def("sample_negatives", [](const py::object& out, const py::object& users, const py::object& row_ptr,
+                               const py::object& col_idx, const py::object& cdf, int64_t n_items, uint64_t seed,
+                               uint32_t epoch, int n_threads) {
+    const Array<int32_t> out_array(out, "out");
+    const Array<const int32_t> users_array(users, "users");
+    const Array<const int64_t> row_ptr_array(row_ptr, "row_ptr");
+    const Array<const int32_t> col_idx_array(col_idx, "col_idx");
+    const Array<const double> cdf_array(cdf, "cdf");
+    const auto rows = out_array.rows("dimensions of out");
+    check_size("rows of out", rows.n, users_array.size());
+    if (cdf_array.size() != 0) check_size("length of cdf", cdf_array.size(), n_items);
+    const Csr positives{row_ptr_array.data(), col_idx_array.data(), nullptr, row_ptr_array.size() - 1, n_items};
+    without_gil([&] {
+      sample_negatives<Cpu>(rows, users_array.data(), positives, cdf_array.data_or_null(), seed, epoch, n_threads);
+    });
+  });
+  m.def("philox_draw",
+        [](const py::object& out, uint64_t seed, uint32_t epoch, uint64_t first_sample, uint32_t k, int n_threads) {
+          const Array<uint32_t> words(out, "out");
+          without_gil([&] { philox_draw<Cpu>(words.data(), words.size(), seed, epoch, first_sample, k, n_threads); });
+        });
+}
+
+}  // namespace recsys_fast::bindings

@@ -1,0 +1,151 @@
+"""The commands ``fit``, ``evaluate``, ``recommend``, ``datasets`` and ``config``; each takes the parsed arguments."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recsys_fast.cli import output, sources
+from recsys_fast.cli.progress import note, visible, working
+from recsys_fast.errors import message
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Train a model on the training part of the data and save it."""
+    from recsys_fast.cli.parameters import model_class, parse_parameters
+    from recsys_fast.training import ProgressBar
+
+    chosen = model_class(args.model)
+    params = parse_parameters(chosen, args.set, args.config)
+    folder = Path(args.out).absolute().parent
+    if not folder.is_dir():  # said before the training, not after it
+        raise FileNotFoundError(message(f"--out {args.out}", mend=f"make the folder {folder} first"))
+    model = chosen(**{"device": args.device, "n_threads": args.threads, **params})
+    data = sources.read(args)
+    note(f"{data.name}: training on {data.train}", args.quiet)
+    begin = time.perf_counter()
+    model.fit(data.train, callbacks=[ProgressBar()] if visible(args.quiet) else [])
+    seconds = time.perf_counter() - begin
+    loss = model.history_.get("loss")
+    reached = f", loss {loss[-1]:.6g}" if loss else ""
+    note(f"{model}: {model.n_epochs_} epochs in {seconds:.2f} s{reached}", args.quiet)
+    with working(f"writing {args.out}", args.quiet):
+        model.save(args.out)
+    note(f"wrote {args.out}", args.quiet)
+
+
+def _load(args: argparse.Namespace) -> Any:
+    from recsys_fast import load
+
+    with working(f"reading {args.model_file}", args.quiet):
+        model = load(args.model_file, device=args.device)
+    return model.set_params(n_threads=args.threads)
+
+
+def _negatives(args: argparse.Namespace, given: Any) -> Any:
+    """Return what ``--negatives`` stands for: None, a number, or the lists that came with the data."""
+    if args.negatives is None:
+        return None
+    if args.negatives == "given":
+        if given is None:
+            raise ValueError(message("--negatives given", "data without such lists", "a number", "see ml-1m-ncf"))
+        return given
+    if not args.negatives.isdecimal() or int(args.negatives) < 1:
+        raise ValueError(message("--negatives", repr(args.negatives), "a number of 1 or more, or given"))
+    return int(args.negatives)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Evaluate a saved model on the test part of the data; a file without ``--split`` is a test set as a whole."""
+    from recsys_fast.evaluation import evaluate as compute
+
+    wanted = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
+    model = _load(args)
+    data = sources.read(args, model.user_ids_, model.item_ids_, args.unknown)
+    test = data.train if data.test is None else data.test
+    negatives = _negatives(args, data.negatives)
+    with working("evaluating", args.quiet):
+        report = compute(
+            model, model.training_matrix_, test, wanted, negatives=negatives, seed=args.seed, n_threads=args.threads
+        )
+    if args.json:
+        print(report.to_json())
+    else:
+        print(report)
+
+
+def _raw_users(text: str, id_map: Any, n_users: int) -> Any:
+    """Return the row numbers and the names of the users in a list; names are raw ids where the model has them."""
+    import numpy as np
+
+    if text.strip().lower() == "all":
+        dense = np.arange(n_users, dtype=np.int32)
+        return dense, dense.tolist() if id_map is None else id_map.decode(dense).tolist()
+    listed = Path(text[1:]).read_text(encoding="utf-8").splitlines() if text.startswith("@") else text.split(",")
+    names = [name.strip() for name in listed if name.strip()]
+    if not names:
+        raise ValueError(message("--users", repr(text), "ids such as 0,1,2"))
+    if id_map is not None and id_map.kind != "int":
+        return id_map.encode(names), names
+    try:
+        numbers = [int(name) for name in names]
+    except ValueError:
+        odd = next(name for name in names if not name.lstrip("+-").isdecimal())
+        raise ValueError(message("--users", repr(odd), "integer ids, as this model was trained on")) from None
+    return np.array(numbers) if id_map is None else id_map.encode(numbers), numbers
+
+
+def recommend(args: argparse.Namespace) -> None:
+    """Print the best items for users, by raw ids where the model knows them."""
+    model = _load(args)
+    dense, names = _raw_users(args.users, model.user_ids_, model.training_matrix_.n_rows)
+    with working("ranking", args.quiet):
+        ids, scores = model.recommend(dense, n=args.n, filter_seen=not args.keep_seen)
+    item_ids = model.item_ids_
+
+    def lists() -> Iterator[tuple[Any, list[Any], list[float]]]:
+        for name, some, values in zip(names, ids, scores, strict=True):
+            some = some[some >= 0]
+            items = some.tolist() if item_ids is None else item_ids.decode(some).tolist()
+            yield name, items, values[: len(items)].tolist()
+
+    if args.format == "json":
+        output.write_json([{"user": name, "items": items, "scores": values} for name, items, values in lists()])
+        return
+    header = ("user", "rank", "item", "score")
+    rows = (
+        (name, rank, item, score)
+        for name, items, values in lists()
+        for rank, (item, score) in enumerate(zip(items, values, strict=True), 1)
+    )
+    if args.format == "csv":
+        output.write_csv(header, rows)
+    else:
+        print(output.table(header, rows))
+
+
+def datasets(args: argparse.Namespace) -> None:
+    """List the data sets, or describe one."""
+    from recsys_fast import datasets as known
+
+    described = [known.describe(name) for name in ([args.name] if args.name else known.names())]
+    if args.json:
+        output.write_json([one._asdict() for one in described])
+    elif args.name:
+        print(output.table(("", ""), [(key, value) for key, value in described[0]._asdict().items()]).lstrip())
+    else:
+        rows = [(one.name, one.size, one.found or ("(download)" if one.downloadable else "")) for one in described]
+        print(output.table(("name", "users x items, interactions", "found in"), rows))
+
+
+def config(args: argparse.Namespace) -> None:
+    """Print backends, instruction set, threads and versions."""
+    from recsys_fast import backend
+
+    if args.json:
+        output.write_json(backend.config())
+    else:
+        backend.show_config()

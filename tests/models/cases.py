@@ -1,0 +1,49 @@
+"""The models that the shared tests run over, and small matrices for them. A new model is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+import recsys_fast as rf
+
+MODELS: dict[str, Callable[..., Any]] = {
+    "als": lambda **k: rf.ALS(4, **{"n_epochs": 2, "random_state": 0, **k}),
+    "als-cg": lambda **k: rf.ALS(5, **{"solver": "cg", "n_epochs": 2, "random_state": 0, **k}),
+    "als-subspace": lambda **k: rf.ALS(5, **{"solver": "subspace", "block_size": 2, "random_state": 0, **k}),
+    "als-hu": lambda **k: rf.ALS(3, **{"objective": "hu2008", "alpha": 2.0, "random_state": 0, **k}),
+    "als-explicit": lambda **k: rf.ALS(
+        4, **{"feedback": "explicit", "regularization": 0.05, "n_epochs": 2, "random_state": 0, **k}
+    ),
+    "popularity": lambda **k: rf.Popularity(**k),
+    "popularity-sum": lambda **k: rf.Popularity("sum", **k),
+}
+FACTORS = [name for name in MODELS if name.startswith("als")]
+
+
+def ratings(n_users: int = 30, n_items: int = 20, density: float = 0.25, seed: int = 0) -> sp.csr_array:
+    """Values 1..5 at random places; one user and one item without any."""
+    rng = np.random.default_rng(seed)
+    dense = rng.integers(1, 6, (n_users, n_items)) * (rng.random((n_users, n_items)) < density)
+    dense[n_users // 2] = 0
+    dense[:, n_items // 2] = 0
+    return sp.csr_array(dense.astype(np.float32))
+
+
+def snapshot(matrix: Any) -> tuple[bytes, ...]:
+    """Every byte of a scipy matrix."""
+    parts = ("data", "indices", "indptr", "row", "col")
+    return tuple(getattr(matrix, part).tobytes() for part in parts if hasattr(matrix, part))
+
+
+def same_state(left: Any, right: Any) -> bool:
+    """Whether two models learned the same bits."""
+    for name in left._learned:
+        a, b = getattr(left, name), getattr(right, name)
+        same = np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
+        if not same:
+            return False
+    return left.n_epochs_ == right.n_epochs_ and left.history_ == right.history_

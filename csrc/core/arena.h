@@ -40,8 +40,9 @@ class Arena {
     return out;
   }
 
-  // Returns the last `bytes` taken, so that a step inside a loop can take them again.
-  void give_back(size_t bytes) { used_ -= bytes; }
+  // A place to come back to, so that a step inside a loop can take the same memory again.
+  size_t mark() const { return used_; }
+  void rewind(size_t mark) { used_ = mark; }
 
   // What take<T>(n) will use.
   template <class T>

@@ -59,24 +59,41 @@ struct Sweep {
     arena.reset(static_cast<size_t>(bytes(n)));
     float *scale = arena.take<float>(d_padded), *z = arena.take<float>(d_padded);
     float *weight = arena.take<float>(n), *target = arena.take<float>(n), *root = arena.take<float>(n);
-    const float reg = problem.regularization *
-                      std::pow(static_cast<float>(n) + problem.unobserved_weight * static_cast<float>(y.n), problem.nu);
-    for (int64_t k = 0; k < d_padded; ++k) scale[k] = 1.0f / std::sqrt(std::max(unobserved[k] + reg, floor));
-    std::fill(scale + d, scale + d_padded, 0.0f);
     AlsRow row{problem, y,     matrix.col_idx, matrix.row_ptr[u], matrix.row_ptr[u + 1], matrix.nnz(),
                d_padded, scale, weight,         target,            0.0};
-    const float smallest = row.read_entries();
-    const Form how = form(n, smallest);
-    if (how == Form::kCg || how == Form::kSubspace) {
-      for (int64_t k = 0; k < d; ++k) z[k] = out[k] / scale[k];
-      std::fill(z + d, z + d_padded, 0.0f);
-    }
+    const Form how = form(n, row.read_entries());
     if (how != Form::kCg) {
       for (int64_t j = 0; j < n; ++j) root[j] = std::sqrt(weight[j]);
     }
-    const double objective = solve_form(how, row, z, root, arena);
+    const size_t mark = arena.mark();
+    double objective = solve_scaled(how, row, scale, z, root, out, floor, arena);
+    if (std::isnan(objective)) {  // singular in float32: lend it a small share of its mean diagonal
+      double trace = 0.0;
+      for (int64_t j = row.begin; j < row.end; ++j) {
+        const float* source = y.row(matrix.col_idx[j]);
+        trace += double{weight[j - row.begin]} * dot(source, source, d);
+      }
+      arena.rewind(mark);
+      const float share = static_cast<float>(1e-5 * trace / static_cast<double>(d));
+      objective = solve_scaled(how, row, scale, z, root, out, std::max(floor, share), arena);
+    }
     for (int64_t k = 0; k < d; ++k) out[k] = z[k] * scale[k];
     return objective;
+  }
+
+  // Fills scale for D >= smallest, starts z at the row's old value where the form wants one, and solves.
+  double solve_scaled(Form how, const AlsRow& row, float* scale, float* z, const float* root, const float* start,
+                      float smallest, Arena& arena) const {
+    const int64_t d = y.d;
+    const float n = static_cast<float>(row.size()) + problem.unobserved_weight * static_cast<float>(y.n);
+    const float reg = problem.regularization * std::pow(n, problem.nu);
+    for (int64_t k = 0; k < d_padded; ++k) scale[k] = 1.0f / std::sqrt(std::max(unobserved[k] + reg, smallest));
+    std::fill(scale + d, scale + d_padded, 0.0f);
+    if (how == Form::kCg || how == Form::kSubspace) {
+      for (int64_t k = 0; k < d; ++k) z[k] = start[k] / scale[k];
+      std::fill(z + d, z + d_padded, 0.0f);
+    }
+    return solve_form(how, row, z, root, arena);
   }
 
   double solve_form(Form how, const AlsRow& row, float* z, const float* root, Arena& arena) const {

@@ -26,13 +26,14 @@ inline double als_subspace(const AlsRow& row, float* z, const float* root_weight
     row.gather(panel, j, rows, 0, dp, nullptr);
     for (int64_t i = 0; i < rows; ++i) prediction[j + i] = dot(panel + i * dp, z, dp);
   }
+  const size_t mark = arena.mark();
   for (int pass = 0; pass < n_steps; ++pass) {
     for (int64_t first = 0; first < dp; first += block) {
       const int64_t width = std::min(block, dp - first);
       for (int64_t j = 0; j < n; ++j) residual[j] = row.target[j] - row.weight[j] * prediction[j];
       for (int64_t k = 0; k < width; ++k) gradient[k] = -z[first + k];
       if (std::isnan(als_primal(row, step, first, width, root_weight, residual, gradient, arena))) return NAN;
-      arena.give_back(static_cast<size_t>(als_primal_bytes(width)));
+      arena.rewind(mark);
       for (int64_t k = 0; k < width; ++k) z[first + k] += step[k];
       for (int64_t j = 0; j < n; j += panel_rows) {
         const int64_t rows = std::min(panel_rows, n - j);

@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kRadixFrom = 128;  // row length from which counting digits beats comparing keys
 constexpr int64_t kRowsAtOnce = 256;
+constexpr int64_t kAhead = 16;
 
 // Entries of one row, as slices of the outputs.
 struct RowSlice {
@@ -113,6 +114,12 @@ int64_t csr_from_coo<Cpu>(int64_t* row_ptr, int32_t* col_idx, float* values, int
   const Coo& in = entries;
   counting_sort(row_ptr, in.n_rows, in.rows, in.n, n_threads, [&](int64_t begin, int64_t end, int64_t* cursors) {
     for (int64_t j = begin; j < end; ++j) {
+      if (j + kAhead < end) {
+        const int64_t soon = cursors[in.rows[j + kAhead]];
+        __builtin_prefetch(col_idx + soon, 1);
+        __builtin_prefetch(values + soon, 1);
+        __builtin_prefetch(source + soon, 1);
+      }
       const int64_t place = cursors[in.rows[j]]++;
       col_idx[place] = in.cols[j];
       values[place] = in.values[j];

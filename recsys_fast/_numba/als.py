@@ -31,7 +31,7 @@ def als_sweep(
 ) -> float:  # fmt: skip
     """x_u = argmin sum_j [-2 t s + c s^2] + w0 sum_k spectrum_k x_k^2 + reg_u |x|^2 for every row u; returns the loss.
 
-    x ``(n, d)`` overwritten (and the start of the iterative solvers), y ``(m, d)`` in the eigenbasis of its Gram matrix.
+    x ``(n, d)`` overwritten (and the start of the iterative solvers), y ``(m, d)`` in the basis of its Gram matrix.
     Rows are independent and the losses are added in row order: the same bits for any number of threads.
     Hu, Koren, Volinsky 2008; Takacs, Pilaszy, Tikk 2011; Rendle et al. 2021.
     """
@@ -57,16 +57,14 @@ def als_loss(
     offset, reg, nu, w0 = float(target_offset), float(regularization), float(nu), float(unobserved_weight)
     with threads(n_threads):
         pieces = _pieces(row_ptr, y.shape[1], _PIECES * n_threads)
-        _losses(
-            pieces, longest, losses, x, y, row_ptr, col_idx, weights, targets, offset, reg, nu, w0, bool(biased)
-        )
+        _losses(pieces, longest, losses, x, y, row_ptr, col_idx, weights, targets, offset, reg, nu, w0, bool(biased))
         _penalties(penalties, y, col_counts, reg, nu, w0 * len(x))
     unobserved = w0 * float(np.vdot(gram_x.astype(np.float64), gram_y)) if w0 else 0.0
     return _total(losses) + unobserved + _total(penalties)
 
 
 @serial
-def _total(values):  # type: ignore[no-untyped-def]
+def _total(values: F64) -> float:
     """Sum in order."""
     total = 0.0
     for i in range(len(values)):
@@ -75,7 +73,7 @@ def _total(values):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _pieces(row_ptr, d, n_pieces):  # type: ignore[no-untyped-def]
+def _pieces(row_ptr: I64, d: int, n_pieces: int) -> I64:
     """Return (n_pieces + 1,) row numbers that cut the rows into runs of about equal work."""
     n = len(row_ptr) - 1
     bounds = np.zeros(n_pieces + 1, np.int64)
@@ -90,7 +88,7 @@ def _pieces(row_ptr, d, n_pieces):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _work(d, longest, widest):  # type: ignore[no-untyped-def]
+def _work(d: int, longest: int, widest: int) -> Work:
     """Allocate one thread's scratch space for systems of ``widest`` unknowns at most."""
     step = max(16, _VECTOR_FLOATS // d, _matrix_step(d))
     resident = max(step * d, min(longest * d, max(_RESIDENT, widest * widest)))
@@ -104,13 +102,15 @@ def _work(d, longest, widest):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _matrix_step(d):  # type: ignore[no-untyped-def]
+def _matrix_step(d: int) -> int:
     """Entries per product of d x d systems."""
     return max(16, min(64, _MATRIX_WORK // (d * d)))
 
 
 @serial
-def _load_row(work, y, ids, weights, targets, offset, start, biased):  # type: ignore[no-untyped-def]
+def _load_row(
+    work: Work, y: F32, ids: I32, weights: F32, targets: F32, offset: float, start: int, biased: bool,
+) -> None:  # fmt: skip
     """Fill the row's confidences and linear terms: a weight that is not positive is confidence |c| in target 0."""
     last = y.shape[1] - 1
     for j in range(len(ids)):
@@ -125,19 +125,18 @@ def _load_row(work, y, ids, weights, targets, offset, start, biased):  # type: i
 
 
 @serial
-def _has_dual(work, n):  # type: ignore[no-untyped-def]
+def _has_dual(work: Work, n: int) -> bool:
     """Whether D and the confidences can be divided by."""
+    smallest = np.float32(1.0)
     for k in range(len(work.diagonal)):
-        if not work.diagonal[k] > 1e-20:
-            return False
+        smallest = min(smallest, work.diagonal[k])
     for j in range(n):
-        if not work.confidences[j] > 1e-20:
-            return False
-    return True
+        smallest = min(smallest, work.confidences[j])
+    return bool(smallest > 1e-20)
 
 
 @serial
-def _row_loss(x, work, n, spectrum, penalty, w0, squared):  # type: ignore[no-untyped-def]
+def _row_loss(x: F32, work: Work, n: int, spectrum: F32, penalty: float, w0: float, squared: bool) -> float:
     """Return the row's loss from its scores, in float64."""
     total = 0.0
     for j in range(n):
@@ -151,9 +150,10 @@ def _row_loss(x, work, n, spectrum, penalty, w0, squared):  # type: ignore[no-un
 
 @serial
 def _sweep_rows(
-    first, last, losses, x, y, spectrum, row_ptr, col_idx, weights, targets, offset, reg, nu, w0,
-    biased, solver, n_steps, block_size, work,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    first: int, last: int, losses: F64, x: F32, y: F32, spectrum: F32, row_ptr: I64, col_idx: I32, weights: F32,
+    targets: F32, offset: float, reg: float, nu: float, w0: float, biased: bool, solver: int, n_steps: int,
+    block_size: int, work: Work,
+) -> None:  # fmt: skip
     """Solve rows first..last."""
     m, d = y.shape
     step = max(16, _VECTOR_FLOATS // d)
@@ -183,9 +183,10 @@ def _sweep_rows(
 
 @parallel
 def _sweep(
-    pieces, longest, losses, x, y, spectrum, row_ptr, col_idx, weights, targets, offset, reg, nu, w0,
-    biased, solver, n_steps, block_size,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    pieces: I64, longest: int, losses: F64, x: F32, y: F32, spectrum: F32, row_ptr: I64, col_idx: I32, weights: F32,
+    targets: F32, offset: float, reg: float, nu: float, w0: float, biased: bool, solver: int, n_steps: int,
+    block_size: int,
+) -> None:  # fmt: skip
     """Every piece of rows with scratch space of its own."""
     for piece in prange(len(pieces) - 1):
         _sweep_rows(
@@ -196,8 +197,9 @@ def _sweep(
 
 @serial
 def _losses_rows(
-    first, last, losses, x, y, row_ptr, col_idx, weights, targets, offset, reg, nu, w0, biased, work
-):  # type: ignore[no-untyped-def]
+    first: int, last: int, losses: F64, x: F32, y: F32, row_ptr: I64, col_idx: I32, weights: F32, targets: F32,
+    offset: float, reg: float, nu: float, w0: float, biased: bool, work: Work,
+) -> None:  # fmt: skip
     """losses[u] = observed part + reg_u |x_u|^2 for rows first..last."""
     m, d = y.shape
     step = max(16, _VECTOR_FLOATS // d)
@@ -214,8 +216,9 @@ def _losses_rows(
 
 @parallel
 def _losses(
-    pieces, longest, losses, x, y, row_ptr, col_idx, weights, targets, offset, reg, nu, w0, biased
-):  # type: ignore[no-untyped-def]
+    pieces: I64, longest: int, losses: F64, x: F32, y: F32, row_ptr: I64, col_idx: I32, weights: F32, targets: F32,
+    offset: float, reg: float, nu: float, w0: float, biased: bool,
+) -> None:  # fmt: skip
     """Every piece of rows with scratch space of its own."""
     for piece in prange(len(pieces) - 1):
         _losses_rows(
@@ -225,7 +228,7 @@ def _losses(
 
 
 @parallel
-def _penalties(penalties, y, counts, reg, nu, base):  # type: ignore[no-untyped-def]
+def _penalties(penalties: F64, y: F32, counts: I64, reg: float, nu: float, base: float) -> None:
     """penalties[i] = reg_i |y_i|^2."""
     for i in prange(len(y)):
         total = 0.0

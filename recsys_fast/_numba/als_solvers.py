@@ -6,16 +6,20 @@ All leave the solution in ``x`` and the scores s_j = x . y_j of the row's entrie
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recsys_fast._numba.als_tile import apply, features, gather, predict
+from recsys_fast._numba.als_tile import Work, apply, features, predict
 from recsys_fast._numba.cholesky import solve_spd
 from recsys_fast._numba.parallel import serial
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 
 _RESTING = 1e-13  # squared residual, relative to the energy x . A x, that float32 cannot improve
 
 
 @serial
-def solve_cg(x, y, ids, work, biased, n_steps, step):  # type: ignore[no-untyped-def]
+def solve_cg(x: F32, y: F32, ids: I32, work: Work, biased: bool, n_steps: int, step: int) -> None:
     """Conjugate gradients preconditioned by D, from x as it stands. Takacs, Pilaszy, Tikk 2011."""
     n, d = len(ids), len(x)
     residual, inverse, p, q = work.vectors[0], work.vectors[1], work.vectors[2], work.vectors[3]
@@ -53,7 +57,7 @@ def solve_cg(x, y, ids, work, biased, n_steps, step):  # type: ignore[no-untyped
 
 
 @serial
-def solve_primal(x, y, ids, work, biased, step):  # type: ignore[no-untyped-def]
+def solve_primal(x: F32, y: F32, ids: I32, work: Work, biased: bool, step: int) -> None:
     """Factor the d x d system, gathered tile by tile."""
     d = len(x)
     a = work.system[: d * d].reshape(d, d)
@@ -82,7 +86,7 @@ def solve_primal(x, y, ids, work, biased, step):  # type: ignore[no-untyped-def]
 
 
 @serial
-def solve_dual(x, scores, tile, linear, diagonal, work):  # type: ignore[no-untyped-def]
+def solve_dual(x: F32, scores: F32, tile: F32, linear: F32, diagonal: F32, work: Work) -> None:
     """x = D^-1/2 V^T (I + V V^T)^-1 h, V = sqrt(c) y D^-1/2, h = t / sqrt(c): an n x n system where n < d.
 
     tile ``(n, d)`` holds y and is overwritten by V; scores ``(n,)`` become y x.

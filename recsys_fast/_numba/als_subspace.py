@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_fast._numba.als_solvers import solve_dual
-from recsys_fast._numba.als_tile import gather, predict
+from recsys_fast._numba.als_tile import Work, gather, predict
 from recsys_fast._numba.cholesky import solve_spd
 from recsys_fast._numba.parallel import serial
 
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
 
 @serial
-def solve_subspace(x, y, ids, work, biased, n_passes, block_size, dual, step):  # type: ignore[no-untyped-def]
+def solve_subspace(
+    x: F32, y: F32, ids: I32, work: Work, biased: bool, n_passes: int, block_size: int, dual: bool, step: int,
+) -> None:  # fmt: skip
     """Block coordinate descent (iALS++, Rendle et al. 2021): each block of columns exactly, given all the others.
 
     D has no entries between blocks, so a block of others' columns enters only through the scores s, kept up to date.
@@ -31,7 +37,7 @@ def solve_subspace(x, y, ids, work, biased, n_passes, block_size, dual, step):  
 
 
 @serial
-def _block_features(y, ids, start, stop, first, width, work, biased):  # type: ignore[no-untyped-def]
+def _block_features(y: F32, ids: I32, start: int, stop: int, first: int, width: int, work: Work, biased: bool) -> F32:
     """Return (stop - start, width): columns first.. of the entries' features, contiguous."""
     tile = work.tile[: (stop - start) * width].reshape(stop - start, width)
     for j in range(start, stop):
@@ -44,7 +50,7 @@ def _block_features(y, ids, start, stop, first, width, work, biased):  # type: i
 
 
 @serial
-def _block_dual(block, y, ids, first, work, biased):  # type: ignore[no-untyped-def]
+def _block_dual(block: F32, y: F32, ids: I32, first: int, work: Work, biased: bool) -> None:
     """Solve for the block's new value itself, with the scores that all other columns make taken off the targets."""
     n, width = len(ids), len(block)
     tile = _block_features(y, ids, 0, n, first, width, work, biased)
@@ -59,7 +65,7 @@ def _block_dual(block, y, ids, first, work, biased):  # type: ignore[no-untyped-
 
 
 @serial
-def _block_primal(block, y, ids, first, work, biased, step):  # type: ignore[no-untyped-def]
+def _block_primal(block: F32, y: F32, ids: I32, first: int, work: Work, biased: bool, step: int) -> None:
     """Solve for the block's change: (D_B + sum c y_B y_B^T) delta = sum (t - c s) y_B - D_B x_B."""
     n, width = len(ids), len(block)
     a = work.system[: width * width].reshape(width, width)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from recsys_fast._numba.parallel import serial
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
 
 class Work(NamedTuple):
     """Scratch space of one thread; sizes are of the widest row it meets."""
@@ -31,7 +33,7 @@ class Work(NamedTuple):
 
 
 @serial
-def gather(work, y, ids, start, stop, biased):  # type: ignore[no-untyped-def]
+def gather(work: Work, y: F32, ids: I32, start: int, stop: int, biased: bool) -> F32:
     """Return (stop - start, d): features of entries start..stop, copied into the tile.
 
     A row whose features all fit is copied once: then the tile holds entry j at row j.
@@ -48,7 +50,7 @@ def gather(work, y, ids, start, stop, biased):  # type: ignore[no-untyped-def]
 
 
 @serial
-def features(work, y, ids, start, stop, biased):  # type: ignore[no-untyped-def]
+def features(work: Work, y: F32, ids: I32, start: int, stop: int, biased: bool) -> F32:
     """Return (stop - start, d): from the tile where the whole row is there, else gathered now."""
     d = y.shape[1]
     if len(ids) * d <= len(work.tile):
@@ -57,7 +59,7 @@ def features(work, y, ids, start, stop, biased):  # type: ignore[no-untyped-def]
 
 
 @serial
-def predict(work, y, ids, x, biased, step):  # type: ignore[no-untyped-def]
+def predict(work: Work, y: F32, ids: I32, x: F32, biased: bool, step: int) -> None:
     """scores = features x."""
     for start in range(0, len(ids), step):
         stop = min(start + step, len(ids))
@@ -65,7 +67,7 @@ def predict(work, y, ids, x, biased, step):  # type: ignore[no-untyped-def]
 
 
 @serial
-def apply(out, y, ids, x, work, residual, biased, step):  # type: ignore[no-untyped-def]
+def apply(out: F32, y: F32, ids: I32, x: F32, work: Work, residual: bool, biased: bool, step: int) -> None:
     """out = A x, or sum t y - A x for ``residual``, where A = D + sum c y y^T; weighted = features x. One gathering."""
     d = len(x)
     part, products = work.vectors[5, :d], work.weighted

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_fast._numba.parallel import serial
+
+F32 = NDArray[np.float32]
 
 PANEL = 32  # rows factored by plain loops before the trailing matrix is updated by one product
 _BREAKDOWN = 1e-7  # a pivot that lost all but this share of its diagonal is rounding noise
 
 
 @serial
-def solve_spd(a, b, original, panels, product):  # type: ignore[no-untyped-def]
+def solve_spd(a: F32, b: F32, original: F32, panels: F32, product: F32) -> None:
     """b <- a^-1 b by Cholesky; a (n, n) is destroyed. A breakdown adds a growing share of the mean diagonal.
 
     Scratch: original (n,) or more, panels (PANEL * n,) or more, product (n * n,) or more.
@@ -44,7 +47,7 @@ def solve_spd(a, b, original, panels, product):  # type: ignore[no-untyped-def]
 
 
 @serial
-def factor(a, original, panels, product):  # type: ignore[no-untyped-def]
+def factor(a: F32, original: F32, panels: F32, product: F32) -> bool:
     """a = u^T u, u into the upper triangle; the lower one is left as it was. False at a pivot that is noise."""
     n = len(a)
     for first in range(0, n, PANEL):

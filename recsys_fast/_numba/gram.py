@@ -8,13 +8,17 @@ from numpy.typing import NDArray
 
 from recsys_fast._numba.parallel import parallel, serial, threads
 
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
 _TILE = 128  # rows of y per product: long enough for the product's rate, short enough to stay in L2
 _PART_FLOATS = 1 << 21  # all partial sums together, so that wide factors do not multiply their own size by 8
 _MAX_SWEEPS = 40  # cyclic Jacobi converges quadratically; 6 to 12 sweeps are what it takes
 
 
-def gram(out: NDArray[np.float32], y: NDArray[np.float32], n_threads: int) -> None:
-    """out = y^T y for out ``(d, d) float32``, y ``(n, d) float32``; overwrites; the sum's tree depends on shapes only."""
+def gram(out: F32, y: F32, n_threads: int) -> None:
+    """out = y^T y, out ``(d, d)``, y ``(n, d)``; overwrites; the tree of the sum depends on the shapes only."""
     n, d = y.shape
     n_parts = max(1, min(8, _PART_FLOATS // max(1, d * d), -(-n // _TILE)))
     parts = np.zeros((n_parts, d, d))
@@ -24,7 +28,7 @@ def gram(out: NDArray[np.float32], y: NDArray[np.float32], n_threads: int) -> No
 
 
 @parallel
-def _gram_parts(parts, y, rows):  # type: ignore[no-untyped-def]
+def _gram_parts(parts: F64, y: F32, rows: int) -> None:
     """parts[p] = y_p^T y_p over the p-th run of ``rows`` rows."""
     n, d = y.shape
     for part in prange(len(parts)):
@@ -39,7 +43,7 @@ def _gram_parts(parts, y, rows):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _gram_sum(out, parts):  # type: ignore[no-untyped-def]
+def _gram_sum(out: F32, parts: F64) -> None:
     """out = sum of parts in order, exactly symmetric."""
     n_parts, d, _ = parts.shape
     for i in range(d):
@@ -51,9 +55,7 @@ def _gram_sum(out, parts):  # type: ignore[no-untyped-def]
             out[j, i] = total
 
 
-def gram_eigen(
-    vectors: NDArray[np.float32], values: NDArray[np.float32], gram: NDArray[np.float32], n_threads: int
-) -> None:
+def gram_eigen(vectors: F32, values: F32, gram: F32, n_threads: int) -> None:
     """gram = vectors diag(values) vectors^T by cyclic Jacobi in float64, pairs taken round robin.
 
     vectors ``(d, d) float32`` (columns), values ``(d,) float32`` descending, not negative; both overwritten. Each round
@@ -75,7 +77,7 @@ def gram_eigen(
 
 
 @serial
-def _off_diagonal(a):  # type: ignore[no-untyped-def]
+def _off_diagonal(a: F64) -> float:
     """Return the Frobenius norm of a's off-diagonal part over that of a (0 for a zero matrix)."""
     off, total = 0.0, 0.0
     for i in range(len(a)):
@@ -87,7 +89,7 @@ def _off_diagonal(a):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _jacobi_sweep(a, spare, basis, basis_spare, order):  # type: ignore[no-untyped-def]
+def _jacobi_sweep(a: F64, spare: F64, basis: F64, basis_spare: F64, order: I64) -> tuple[F64, F64, F64, F64, I64]:
     """Rotate every pair of rows and columns once; return the arrays in their new roles."""
     size = len(a)
     half = size // 2
@@ -113,7 +115,7 @@ def _jacobi_sweep(a, spare, basis, basis_spare, order):  # type: ignore[no-untyp
 
 
 @serial
-def _angles(cos, sin, a):  # type: ignore[no-untyped-def]
+def _angles(cos: F64, sin: F64, a: F64) -> None:
     """The rotations that annihilate a[i, half + i]; none where it is zero already."""
     half = len(cos)
     for i in range(half):
@@ -128,7 +130,7 @@ def _angles(cos, sin, a):  # type: ignore[no-untyped-def]
 
 
 @parallel
-def _rotate_round(a_out, basis_out, a, basis, cos, sin, target):  # type: ignore[no-untyped-def]
+def _rotate_round(a_out: F64, basis_out: F64, a: F64, basis: F64, cos: F64, sin: F64, target: I64) -> None:
     """a_out = P J^T a J P^T, basis_out = P J^T basis for all pairs (i, half + i) at once; P moves i to target[i]."""
     half = len(cos)
     for i in prange(half):
@@ -149,7 +151,7 @@ def _rotate_round(a_out, basis_out, a, basis, cos, sin, target):  # type: ignore
 
 
 @serial
-def _moved(out, row):  # type: ignore[no-untyped-def]
+def _moved(out: F64, row: F64) -> None:
     """out[target[i]] = row[i], as runs."""
     size = len(row)
     half = size // 2
@@ -164,7 +166,7 @@ def _moved(out, row):  # type: ignore[no-untyped-def]
 
 
 @serial
-def _sorted_pairs(vectors, values, a, basis, order):  # type: ignore[no-untyped-def]
+def _sorted_pairs(vectors: F32, values: F32, a: F64, basis: F64, order: I64) -> None:
     """Write eigenpairs by descending value; the component of largest magnitude (the first of equals) is positive."""
     d, size = len(values), len(a)
     found = np.empty(size)
@@ -183,14 +185,14 @@ def _sorted_pairs(vectors, values, a, basis, order):  # type: ignore[no-untyped-
             vectors[j, k] = sign * row[j]
 
 
-def rows_rotate(x: NDArray[np.float32], q: NDArray[np.float32], n_threads: int) -> None:
+def rows_rotate(x: F32, q: F32, n_threads: int) -> None:
     """x <- x q in place for x ``(n, d) float32``, q ``(d, d) float32``."""
     with threads(n_threads):
         _rotate_rows(x, q)
 
 
 @parallel
-def _rotate_rows(x, q):  # type: ignore[no-untyped-def]
+def _rotate_rows(x: F32, q: F32) -> None:
     n = len(x)
     for part in prange((n + _TILE - 1) // _TILE):
         tile = x[part * _TILE : min(n, (part + 1) * _TILE)]

@@ -50,7 +50,7 @@ def search_order(items: F32, candidates: I32, n_queries: int) -> tuple[I32, F64]
     if n_queries < _ORDERED:
         return order, np.empty(0)
     norms = np.empty(len(items))
-    _row_norms(norms, items)
+    _row_norms(norms, *read_only(items))
     norms = norms[order]
     by_norm = np.argsort(-norms, kind="stable")
     return order[by_norm], norms[by_norm]
@@ -63,6 +63,14 @@ def block_rows(n_queries: int, n_candidates: int, d: int, n_threads: int) -> tup
     return rows, n_threads * max(1, _WORK // (rows * row_work))
 
 
+def read_only(*arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Return read-only views: callers' arrays may be either, and a loop is compiled anew for every mixture it meets."""
+    views = tuple(array.view() for array in arrays)
+    for view in views:
+        view.flags.writeable = False
+    return views
+
+
 def topk_in_order(
     ids: I32, scores: F32, queries: F32, items: F32, order: I32, norms: F64, seen_row_ptr: I64, seen_col_idx: I32,
     n_threads: int,
@@ -73,6 +81,9 @@ def topk_in_order(
     n_kept = min(n, len(order))
     if m == 0 or n_kept == 0:
         return
+    queries, items, order, norms, seen_row_ptr, seen_col_idx = read_only(
+        queries, items, order, norms, seen_row_ptr, seen_col_idx
+    )
     rows, blocks = block_rows(m, len(order), queries.shape[1], n_threads)
     for begin in range(0, m, rows * blocks):
         end = min(m, begin + rows * blocks)
@@ -130,7 +141,7 @@ def _search(
             n_left = 0
             for p in range(n_active):
                 q = active[p]
-                if query_norms[q - start] * norms[first] * slack + 1e-38 >= scores[q, 0]:
+                if not query_norms[q - start] * norms[first] * slack + 1e-38 < scores[q, 0]:
                     active[n_left] = q
                     n_left += 1
             n_active = n_left

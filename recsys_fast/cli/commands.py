@@ -22,7 +22,7 @@ def fit(args: argparse.Namespace) -> None:
     params = parse_parameters(chosen, args.set, args.config)
     folder = Path(args.out).absolute().parent
     if not folder.is_dir():  # said before the training, not after it
-        raise FileNotFoundError(message(f"--out {args.out}", mend=f"make the folder {folder} first"))
+        raise FileNotFoundError(message(f"folder of --out {args.out}", folder, "an existing folder", "make it first"))
     model = chosen(**{"device": args.device, "n_threads": args.threads, **params})
     data = sources.read(args)
     note(f"{data.name}: training on {data.train}", args.quiet)

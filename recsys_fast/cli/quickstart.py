@@ -42,10 +42,9 @@ def quickstart(args: argparse.Namespace) -> None:
     machine = {"device": args.device, "n_threads": args.threads}
     models = {
         "popularity": rf.Popularity(**machine),
-        "als": rf.ALS(
-            n_factors=64, regularization=0.003, unobserved_weight=0.01, n_epochs=10, random_state=0, **machine
-        ),
+        "als": rf.ALS(**_settings(train), n_epochs=10, random_state=0, **machine),
     }
+    print(f"model: {models['als']}")
     bars = [ProgressBar()] if visible(args.quiet) else []
     rows = []
     for key, model in models.items():
@@ -73,10 +72,18 @@ def quickstart(args: argparse.Namespace) -> None:
         )
     )
     print()
-    print(f"model: {path}")
+    print(f"model file: {path}")
     plot = _plot(folder, name, models)
     print(f"plot: {plot}" if plot else 'plot: none without matplotlib (pip install "recsys-fast[plot]")')
     note(f"finished in {time.perf_counter() - begin:.1f} s", args.quiet)
+
+
+def _settings(train: Any) -> dict[str, Any]:
+    """Return parameters of ALS that do well on such data: the denser, the more an absent entry says."""
+    dense = len(train) > 0.005 * train.n_users * train.n_items
+    if dense:
+        return {"n_factors": 32, "regularization": 0.01, "unobserved_weight": 0.1}
+    return {"n_factors": 64, "regularization": 0.003, "unobserved_weight": 0.01}
 
 
 def _data(args: argparse.Namespace) -> tuple[str, Any, Any, dict[str, float] | None]:

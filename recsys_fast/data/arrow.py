@@ -26,8 +26,7 @@ def arrow_ids(array: Any, name: str) -> RawColumn:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         coded = array.dictionary_encode()
         codes = coded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
-        distinct = coded.dictionary.to_pylist()
-        return RawColumn(objects(distinct or [""]), _null(array), codes)
+        return RawColumn(objects(coded.dictionary.to_pylist()), _null(array), codes)
     if pa.types.is_integer(kind) and kind != pa.uint64():
         return RawColumn(array.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64), _null(array))
     return raw_ids(array.to_pylist(), name)

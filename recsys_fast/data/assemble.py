@@ -194,7 +194,9 @@ def _keep(chunk: Chunk, mask: NDArray[np.bool_]) -> Chunk:
     values = None if chunk.values is None else chunk.values[mask]
     timestamps = None if chunk.timestamps is None else chunk.timestamps[mask]
     users, items = chunk.users.keep(mask), chunk.items.keep(mask)
-    return Chunk(users._replace(missing=None), items._replace(missing=None), values, timestamps)
+    return Chunk(
+        RawColumn(users.values, None, users.codes), RawColumn(items.values, None, items.codes), values, timestamps
+    )
 
 
 def _joined(parts: list[NDArray[_T]], dtype: type[_T]) -> NDArray[_T]:
@@ -268,20 +270,18 @@ def build(
     """
     from recsys_fast.data.interactions import Interactions
 
-    csr, source = ops.csr_from_coo(rows, cols, values, shape=shape, duplicates=duplicates)
+    options: dict[str, Any] = {"shape": shape, "duplicates": duplicates, "name": "the interactions"}
+    csr, source = ops.csr_from_coo(rows, cols, values, **options)
     n_merged = len(rows) - csr.nnz
     if n_merged and timestamps is not None and (timestamps[1:] < timestamps[:-1]).any():
         # The op merges in the order of its input, so hand the entries over in time order; rare enough to do it twice.
         del csr, source
         by_time = np.argsort(timestamps, kind="stable")
         rows, cols, values = rows[by_time], cols[by_time], None if values is None else values[by_time]
-        csr, source = ops.csr_from_coo(rows, cols, values, shape=shape, duplicates=duplicates)
+        csr, source = ops.csr_from_coo(rows, cols, values, **options)
         source = by_time[source]
         del by_time
     merged = csr.values if values is not None or (n_merged and duplicates == "sum") else None
-    if merged is not None and n_merged and not np.isfinite(merged).all():
-        at = int(np.flatnonzero(~np.isfinite(merged))[0])
-        raise ValueError(message(f"sum of the duplicates of input entry {source[at]}", merged[at], "a finite float32"))
     steps = report or CleaningReport()
     if n_merged:
         counted = ", which became counts" if values is None and duplicates == "sum" else ""

@@ -5,8 +5,9 @@ Nothing here merges, drops or imputes; a missing entry stays in its place and is
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 _NULL_TYPES = ("NoneType", "NAType", "NaTType")  # None, pandas.NA, pandas.NaT, told by name: pandas stays unimported
 
 
-class RawColumn(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class RawColumn:
     """A column of raw ids.
 
     Attributes:

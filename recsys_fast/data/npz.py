@@ -23,7 +23,10 @@ from recsys_fast.ops import Csr, validate_csr
 
 _FORMAT = "recsys_fast.interactions/1"
 _MAX_RATIO = 1032  # deflate cannot compress better: a member that claims more lies about its size
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, KeyError, NotImplementedError, RuntimeError, OSError)
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, struct.error, KeyError, NotImplementedError, RuntimeError, OSError,
+    UnicodeDecodeError,
+)  # fmt: skip
 
 
 class _Header(NamedTuple):

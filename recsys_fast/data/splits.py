@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["HeldOut", "Split", "held_out_users", "join", "leave_k_out", "leave_one_out", "random", "temporal"]
 
 
+_MIN_RANDOM_BITS = 24  # fewer would leave ties in a shuffle, which go to the earlier entry
+
+
 class Split(NamedTuple):
     """Two parts of an ``Interactions``, of its shape."""
 
@@ -82,7 +85,7 @@ def _shuffled(data: Interactions, bits: np.random.BitGenerator) -> NDArray[np.in
     place_bits = int(data.user_counts.max()).bit_length()
     random_bits = 64 - int(data.n_users).bit_length() - place_bits
     rows = data.rows()
-    if random_bits < 24:  # too few to shuffle fairly: sort twice instead
+    if random_bits < _MIN_RANDOM_BITS:  # sort twice instead
         by_draw = np.argsort(bits.random_raw(data.nnz), kind="stable")
         return by_draw[np.argsort(rows[by_draw], kind="stable")]
     key = bits.random_raw(data.nnz) >> np.uint64(64 - random_bits)

@@ -7,6 +7,7 @@ import csv
 import gzip
 import importlib.util
 import itertools
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -78,7 +79,9 @@ def read_text(path: str | Path | list[str | Path], form: TextFormat, options: Cl
             if layout is not None:
                 for chunk in _chunks(one, form, layout, dates):
                     collector.add(chunk)
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+            if getattr(error, "errno", None):  # the system's, not one of a damaged file
+                raise
             mend = 'name its encoding, such as encoding="latin-1"' if isinstance(error, UnicodeDecodeError) else None
             raise ValueError(message(f"{one.name} cannot be read ({error})", mend=mend)) from error
         collector.add(_empty(form))  # so that columns which were named exist even where no line does
@@ -128,16 +131,17 @@ class Layout(NamedTuple):
 
 
 def _layout(path: Path, form: TextFormat) -> Layout | None:
-    """Return where the wanted columns are, None in an empty file."""
+    """Return where the wanted columns are, None in a file without data."""
     n_blank = 0
     with _open(path, form) as file:
         while (line := file.readline()) and not line.strip("\r\n"):
             n_blank += 1
+        has_data = bool(line) and (not form.header or any(more.strip("\r\n") for more in file))
     if not line:
         return None
     first = next(_rows([line], form))
     user, item, value, timestamp = form.columns
-    return Layout(
+    layout = Layout(
         _position(user, first, path.name, form),
         _position(item, first, path.name, form),
         None if value is None else _position(value, first, path.name, form),
@@ -145,6 +149,7 @@ def _layout(path: Path, form: TextFormat) -> Layout | None:
         len(first),
         n_blank + form.header,
     )
+    return layout if has_data else None
 
 
 def _position(column: str | int, first: list[str], source: str, form: TextFormat) -> int:

@@ -50,9 +50,9 @@ def chunks(path: Path, form: TextFormat, layout: Layout, dates: Dates) -> Iterat
                 times, gone = (None, None) if timestamp is None else _times(batch.column(timestamp), dates, path.name)
                 users, items = arrow_ids(batch.column(user), "users"), arrow_ids(batch.column(item), "items")
                 yield Chunk(users, items, values, times, gone)
-    except pa.ArrowInvalid as error:
-        if "Empty CSV" in str(error):  # nothing after the header
-            return
+    except (pa.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None):  # the system's, not Arrow's for a truncated file
+            raise
         mend = "check the separator and the columns"
         raise ValueError(message(f"{path.name} cannot be read ({error})", mend=mend)) from error
 

@@ -61,13 +61,11 @@ def describe(name: str) -> Description:
 def _missing(name: str, entry: Entry) -> str:
     """Return the message that says how to get a data set."""
     forms = [*entry.published, *entry.prepared]
-    files = "; or ".join(" and ".join(form) for form in forms)
+    files = ", or ".join(" with ".join(form) for form in forms)
     folder = data_dirs()[0] / name
-    where = f"put {files} into {folder}" + (
-        "" if len(data_dirs()) > 1 else " (or into a folder that the environment variable RECSYS_FAST_DATA names)"
-    )
+    here = f"into {folder}" + ("" if len(data_dirs()) > 1 else ", or a folder that RECSYS_FAST_DATA names,")
     looked = ", ".join(str(folder) for folder in data_dirs())
-    return message(f"data set {name!r} is not in {looked}", mend=f"get it from {entry.home} and {where}")
+    return message(f"data set {name!r} is not in {looked}", mend=f"get it from {entry.home} and put {here} {files}")
 
 
 def load(name: str, *, download: bool = True, progress: bool | None = None) -> Dataset:

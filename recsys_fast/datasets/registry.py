@@ -172,7 +172,7 @@ ENTRIES: dict[str, Entry] = {
     "frappe": Entry(
         "Frappe app usage with context, NFM split",
         "957 x 4,082, 96,203 log lines; 202,027 + 57,722 + 28,860 samples",
-        "https://github.com/hexiangnan/neural_factorization_machine (data/frappe), https://www.baltrunas.info/context-aware",
+        "https://github.com/hexiangnan/neural_factorization_machine (data/frappe), https://www.baltrunas.info/research-menu/frappe",
         "research use; no redistribution",
         (("frappe_raw.npz",), ("frappe_fm.npz",)),
         (("frappe.csv",), ("frappe.train.libfm", "frappe.validation.libfm", "frappe.test.libfm")),

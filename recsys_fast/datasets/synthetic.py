@@ -51,7 +51,8 @@ def synthetic(
     ``P(i | u) = user_factors[u] @ item_factors[i]``: of rank ``rank`` exactly, so a factor model can represent it.
     User u draws a number of distinct items, one after another without replacement by P(i | u); the numbers follow a
     power law ``(place + 10) ** -user_exponent``, are 5 at least where there are 10 per user on average, at most half
-    of all items, and add up to ``n_interactions`` exactly. Of each user's items a random ``test_fraction`` is held out.
+    of all items, and add up to ``n_interactions`` exactly; as an item comes to a user once only, observed popularity
+    is a little flatter at its head than the law. Of each user's items a random ``test_fraction`` is held out.
 
     No model can expect to do better on the test part than to rank by P(i | u) itself (the items that the user has in
     the training part left out): draws of a user are exchangeable, and an item of higher P is more likely among them.

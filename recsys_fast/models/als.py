@@ -29,11 +29,12 @@ class ALS(FactorModel):
     - ``objective="hu2008"``: ``sum_all (w0 + c) (s - p)^2 + ...`` with p = 1 where observed, else 0 (Hu, Koren and
       Volinsky 2008, who have w0 = 1);
 
-    with ``c = alpha * value`` and ``w0 = unobserved_weight``. Explicit feedback minimises ``sum_observed (value - mean
+    with ``c = alpha * value`` and ``w0 = unobserved_weight``; a negative value is confidence ``|c|`` in a score of 0, a
+    stored zero is no interaction. Explicit feedback minimises ``sum_observed (value - mean
     - b_u - b_i - s)^2`` and the same penalties, which include the biases. In all of them ``reg_u = regularization *
     (n_u + w0 n_items)^nu`` for a user with n_u entries (w0 = 0 when explicit), likewise for items.
 
-    Results are the same bits for any number of threads. Stored zeros are no interactions under implicit feedback.
+    Results are the same bits for any number of threads.
 
     Args:
         n_factors: length of a factor vector.
@@ -145,14 +146,10 @@ class ALS(FactorModel):
             return matrix if matrix.values is not None else matrix._replace(values=np.empty(0, np.float32))
         if matrix.values is None or matrix.nnz == 0:
             return matrix._replace(values=None)
-        low = matrix.values.min()
-        if low < 0:
-            mend = 'drop such entries, or set feedback="explicit"'
-            raise ValueError(message("user_items holds a negative value", low, "values >= 0 as confidence", mend))
-        high = float(matrix.values.max()) * self.alpha
+        high = float(max(matrix.values.max(), -matrix.values.min())) * self.alpha
         if high > float(np.finfo(np.float32).max):
             raise ValueError(message("largest confidence, alpha * value", high, "a float32", "lower alpha"))
-        matrix = inputs.drop_zeros(matrix) if low == 0 else matrix
+        matrix = inputs.drop_zeros(matrix)
         return matrix._replace(values=None) if inputs.all_ones(matrix) else matrix
 
     def _problem(self) -> AlsProblem:

@@ -43,8 +43,8 @@ def explain(model: ALS, history: Csr, item: int) -> Explanation:
         linear = stored.astype(np.float64) - model.global_mean_ - features[:, -1]
         features[:, -1] = target[-1] = 1.0
     else:
-        confidence = confidence if stored is None else stored.astype(np.float64)
-        linear = confidence + problem.target_offset
+        signed = confidence if stored is None else stored.astype(np.float64)
+        confidence, linear = np.abs(signed), np.where(signed > 0, signed + problem.target_offset, 0.0)
     size = len(items) + problem.unobserved_weight * len(model._items)
     penalty = float(problem.regularization * size**problem.nu)
     matrix = (features.T * confidence) @ features

@@ -157,19 +157,21 @@ def run_to_the_end(function: Callable[[], None]) -> None:
     Python raises KeyboardInterrupt in the main thread only, so a short-lived thread is out of its reach.
     """
     failure: list[BaseException] = []
+    done = threading.Event()  # Thread.join takes a thread for ended when it is interrupted (CPython issue 90882)
 
     def guarded() -> None:
         try:
             function()
         except BaseException as error:  # handed to the caller below
             failure.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=guarded)
-    thread.start()
+    threading.Thread(target=guarded).start()
     interrupted: KeyboardInterrupt | None = None
-    while thread.is_alive():
+    while not done.is_set():
         try:
-            thread.join()
+            done.wait()
         except KeyboardInterrupt as error:
             interrupted = error
     if failure:

@@ -52,8 +52,12 @@ class FactorModel(Recommender):
 
     def _rank(self, users: NDArray[np.int32] | None, given: Csr | None, n: int, **choice: Any) -> Recommendations:
         queries = self._queries(users) if given is None else self._new_queries(given)
-        found = ops.topk(self._item_table(), queries, n, device=self.device, n_threads=self.n_threads, **choice)
-        return Recommendations(*found)
+        return self._best(self._item_table(), queries, n, **choice)
+
+    def _best(self, table: F32, queries: F32, n: int, **choice: Any) -> Recommendations:
+        """Return the exact top n; learned tables are finite, so that need not be checked every time."""
+        where = {"device": self.device, "n_threads": self.n_threads, "check_finite": False}
+        return Recommendations(*ops.topk(table, queries, n, **where, **choice))
 
     def predict(self, users: ArrayLike, items: ArrayLike) -> Any:
         """Return the score of each pair ``(users[k], items[k])``; a scalar stands for every k.
@@ -139,10 +143,7 @@ class FactorModel(Recommender):
             vectors = self._cached(f"unit_{side}", lambda: _unit_rows(vectors))
         vectors = np.ascontiguousarray(vectors)
         itself = Csr(np.arange(len(chosen) + 1, dtype=np.int64), chosen, None, len(chosen), len(vectors))
-        n = check_int("n", n, 0)
-        found = Recommendations(
-            *ops.topk(vectors, vectors[chosen], n, seen=itself, device=self.device, n_threads=self.n_threads, **choice)
-        )
+        found = self._best(vectors, vectors[chosen], check_int("n", n, 0), seen=itself, **choice)
         return Recommendations(found.ids[0], found.scores[0]) if scalar else found
 
     def _cached(self, name: str, make: Any) -> Any:

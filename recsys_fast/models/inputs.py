@@ -118,8 +118,9 @@ def add_empty(csr: Csr, n_rows: int, n_cols: int) -> Csr:
 
 
 def drop_zeros(csr: Csr) -> Csr:
-    """Return the matrix without its stored zeros (new arrays)."""
-    assert csr.values is not None
+    """Return the matrix without its stored zeros; itself where there are none."""
+    if csr.values is None or csr.values.all():
+        return csr
     keep = csr.values != 0
     before = np.concatenate([[0], np.cumsum(keep)])
     return Csr(before[csr.row_ptr], csr.col_idx[keep], csr.values[keep], csr.n_rows, csr.n_cols)

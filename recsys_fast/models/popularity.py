@@ -39,8 +39,7 @@ class Popularity(FactorModel):
         check_choice("by", self.by, ("count", "sum"))
 
     def _prepare(self, matrix: Csr) -> Csr:
-        stored_zeros = matrix.values is not None and not matrix.values.all()
-        return inputs.drop_zeros(matrix) if stored_zeros else matrix
+        return inputs.drop_zeros(matrix)
 
     def _begin(self) -> _Counter:
         return _Counter(self)

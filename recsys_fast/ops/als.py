@@ -41,6 +41,11 @@ def _number(value: Any, name: str, lowest: float | None = 0.0) -> float:
     return number
 
 
+def _place(device: str, n_threads: int | None) -> dict[str, Any]:
+    """Return where to run, checked once, as keyword arguments of the operations that this one calls."""
+    return {"device": backend.resolve_device(device), "n_threads": backend.resolve_threads(n_threads)}
+
+
 def _flag(value: Any, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(message(name, type(value).__name__, "True or False"))
@@ -57,11 +62,12 @@ def _check_problem(
         got = f"x of {x.shape[1]} columns, y of {factors.shape[1]}"
         raise ValueError(message("columns of x and y", got, "the same number, at least 1"))
     given = targets is not None and not isinstance(targets, (bool, np.bool_))
-    csr = as_csr(matrix, canonical=not given, **place)  # targets go by the place of an entry, which sorting would change
+    # Targets go by the place of an entry, which sorting would change.
+    csr = as_csr(matrix, canonical=not given, **place)
     shape = (len(x), len(factors))
     if csr.shape != shape:
         transposed = csr.shape == shape[::-1]
-        mend = "it looks transposed: pass matrix.T" if transposed else "it has a row per row of x, a column per row of y"
+        mend = "it looks transposed: pass matrix.T" if transposed else "rows go with x, columns with y"
         raise ValueError(message("shape of matrix", csr.shape, f"{shape}", mend))
     weights, linear = csr.or_empty(), _EMPTY
     if given:
@@ -120,7 +126,8 @@ def als_sweep(
 
     - Implicit (``targets`` None or False): c = value of the entry (1 where the matrix has none), t = t' =
       c + target_offset. A value that is not positive is confidence |c| in preference 0: t = t' = 0.
-      w0 = 0.01, offset 0 is the objective of Rendle et al. 2021; w0 = 1, offset 1 and c = alpha r that of Hu et al. 2008.
+      w0 < 1 and offset 0 make the objective of Rendle et al. 2021; w0 = 1, offset 1 and c = alpha r that of Hu et al.
+      2008.
     - Explicit (``targets=True``): c = 1, t = value of the entry, t' = t^2; with ``unobserved_weight=0`` squared error
       over the observed ratings.
     - ``targets`` an array: t from it, c from the matrix, t' = t^2.
@@ -131,8 +138,8 @@ def als_sweep(
         x: ``(n, d) float32``, C-contiguous, writable; overwritten. "cg" and "subspace" start from what it holds, and a
             start of zeros is fine; "cholesky" does not read it.
         y: ``(m, d)``, converted to contiguous float32 where it is not; never changed.
-        matrix: ``(n, m)`` sparse, anything that ``as_csr`` takes; duplicate entries are summed, unless ``targets`` is an
-            array: then each counts.
+        matrix: ``(n, m)`` sparse, anything that ``as_csr`` takes; duplicate entries are summed, unless ``targets`` is
+            an array: then each counts.
         spectrum: ``(d,)`` diagonal of y^T y, promised to be diagonal: what ``gram_eigen`` returned when ``rows_rotate``
             brought ``y`` (and ``x``) into the eigenbasis. None computes it, works on rotated copies of both and rotates
             ``x`` back; not needed where ``unobserved_weight`` is 0.
@@ -165,7 +172,7 @@ def als_sweep(
         Applications of the Conjugate Gradient Method for Implicit Feedback Collaborative Filtering, 2011. Rendle,
         Krichene, Zhang, Koren: iALS++: Speeding up Matrix Factorization with Subspace Optimization, 2021.
     """
-    rows, place = as_writable(x, "x"), {"device": device, "n_threads": n_threads}
+    rows, place = as_writable(x, "x"), _place(device, n_threads)
     if solver not in SOLVERS:
         raise ValueError(message("solver", repr(solver), "one of " + ", ".join(SOLVERS)))
     steps, width = as_count(n_steps, "n_steps", 1), as_count(block_size, "block_size", 1)
@@ -185,9 +192,9 @@ def als_sweep(
         basis, values = gram_eigen(gram(factors, **place), **place)
         factors = rows_rotate(factors.copy(), basis, **place)
         solved = np.zeros_like(rows) if solver == "cholesky" else rows_rotate(rows.copy(), basis, **place)
-    loss = backend.get(device).als_sweep(
+    loss = backend.get(place["device"]).als_sweep(
         solved, factors, values, problem.csr.row_ptr, problem.csr.col_idx, problem.weights, problem.targets,
-        *problem.scalars, problem.biased, SOLVERS[solver], steps, min(width, d), backend.resolve_threads(n_threads),
+        *problem.scalars, problem.biased, SOLVERS[solver], steps, min(width, d), place["n_threads"],
     )  # fmt: skip
     if basis is not None:
         rows[:] = rows_rotate(solved, basis.T, **place)
@@ -198,12 +205,12 @@ def als_sweep(
 
 
 def _spectrum(spectrum: ArrayLike, d: int) -> F32:
-    array = as_factors(np.atleast_2d(np.asarray(spectrum)), "spectrum")
-    if array.shape != (1, d) or np.ndim(spectrum) != 1:
+    if np.shape(spectrum) != (d,):
         raise ValueError(message("shape of spectrum", np.shape(spectrum), f"({d},), one per column of y"))
-    if (array < 0).any():
-        raise ValueError(message("spectrum", f"value {array.min()}", "none negative", "pass what gram_eigen returned"))
-    return array[0]
+    values: F32 = as_factors(np.asarray(spectrum)[None, :], "spectrum").reshape(d)
+    if float(values.min()) < 0.0:
+        raise ValueError(message("spectrum", f"value {values.min()}", "none negative", "pass what gram_eigen returned"))
+    return values
 
 
 def als_loss(
@@ -245,7 +252,7 @@ def als_loss(
         TypeError: an argument of a wrong type.
         ValueError: shapes disagree, or values are out of range or not finite.
     """
-    rows, place = as_factors(x, "x"), {"device": device, "n_threads": n_threads}
+    rows, place = as_factors(x, "x"), _place(device, n_threads)
     problem = _check_problem(
         rows, y, matrix, targets, target_offset, regularization, nu, unobserved_weight, biased, place
     )
@@ -255,8 +262,8 @@ def als_loss(
     else:
         gram_x, gram_y = gram(rows, **place), gram(problem.y, **place)
     counts = np.bincount(problem.csr.col_idx, minlength=len(problem.y)).astype(np.int64, copy=False)
-    loss = backend.get(device).als_loss(
+    loss = backend.get(place["device"]).als_loss(
         rows, problem.y, gram_x, gram_y, problem.csr.row_ptr, problem.csr.col_idx, problem.weights, problem.targets,
-        counts, *problem.scalars, problem.biased, backend.resolve_threads(n_threads),
+        counts, *problem.scalars, problem.biased, place["n_threads"],
     )  # fmt: skip
     return float(loss)

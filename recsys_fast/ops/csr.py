@@ -63,14 +63,14 @@ def _vector(array: Any, name: str, kinds: str, expected: str) -> NDArray[Any]:
     return vector
 
 
-def _indices(array: Any, name: str, upper: int) -> NDArray[np.int32]:
+def _indices(array: Any, part: str, name: str, upper: int) -> NDArray[np.int32]:
     """Return ``array`` as int32; what int32 cannot hold is refused here, and the range is the gate's to check."""
-    array = _vector(array, name, "iu", "an integer dtype")
+    array = _vector(array, f"{part} of {name}", "iu", "an integer dtype")
     if array.size and not np.can_cast(array.dtype, np.int32) and array.dtype.kind in "iu":
         for extreme in (array.min(), array.max()):
             if not 0 <= int(extreme) < upper:
                 at = int(np.flatnonzero(array == extreme)[0])
-                raise ValueError(message(f"{name}[{at}]", int(extreme), f"0 <= index < {upper}"))
+                raise ValueError(message(f"{part}[{at}] of {name}", int(extreme), f"0 <= index < {upper}"))
     return _contiguous(array, np.int32)
 
 
@@ -155,7 +155,7 @@ def _compressed(matrix: Any, name: str, n_rows: int, n_cols: int) -> Csr:
     row_ptr = _row_ptr(matrix.indptr, name)
     n = int(row_ptr[-1]) if len(row_ptr) else 0
     used = slice(n if 0 <= n <= len(matrix.indices) else None)
-    col_idx = _indices(matrix.indices[used], f"indices of {name}", n_cols)
+    col_idx = _indices(matrix.indices[used], "indices", name, n_cols)
     return Csr(row_ptr, col_idx, _values(matrix.data[used], f"data of {name}"), n_rows, n_cols)
 
 
@@ -171,7 +171,7 @@ def _from_scipy(matrix: Any, name: str, device: str, n_threads: int | None) -> C
         return csr_transpose(transposed, name, device=device, n_threads=n_threads)
     if matrix.format == "bsr":
         height, width = matrix.blocksize
-        col_idx = _indices(matrix.indices, f"indices of {name}", n_cols // width)
+        col_idx = _indices(matrix.indices, "indices", name, n_cols // width)
         blocks = Csr(_row_ptr(matrix.indptr, name), col_idx, None, n_rows // height, n_cols // width)
         validate_csr(blocks, f"{name} (in blocks)", device=device, n_threads=n_threads)
     coo = matrix if matrix.format == "coo" else matrix.tocoo()
@@ -205,7 +205,7 @@ def as_csr(
     if hasattr(matrix, "row_ptr") and hasattr(matrix, "col_idx") and hasattr(matrix, "values"):
         n_rows, n_cols = _shape(matrix.shape, name)
         values = None if matrix.values is None else _values(matrix.values, f"values of {name}")
-        col_idx = _indices(matrix.col_idx, f"col_idx of {name}", n_cols)
+        col_idx = _indices(matrix.col_idx, "col_idx", name, n_cols)
         csr = Csr(_row_ptr(matrix.row_ptr, name), col_idx, values, n_rows, n_cols)
     elif hasattr(matrix, "tocsr") and hasattr(matrix, "format"):
         csr = _from_scipy(matrix, name, device, n_threads)
@@ -281,7 +281,7 @@ def csr_from_coo(
     if duplicates not in _DUPLICATES:
         raise ValueError(message("duplicates", repr(duplicates), "one of " + ", ".join(_DUPLICATES)))
     n_rows, n_cols = (_INT32_MAX, _INT32_MAX) if shape is None else _shape(shape, name)
-    row, col = _indices(rows, f"rows of {name}", n_rows), _indices(cols, f"cols of {name}", n_cols)
+    row, col = _indices(rows, "rows", name, n_rows), _indices(cols, "cols", name, n_cols)
     value = np.ones(len(row), np.float32) if values is None else _values(values, f"values of {name}")
     n = len(row)
     if not n == len(col) == len(value):

@@ -32,7 +32,8 @@ def as_writable(array: object, name: str) -> F32:
         mend = f"pass np.ascontiguousarray({name}) and keep it: it is changed in place"
         raise ValueError(message(f"{name} is not C-contiguous", mend=mend))
     if not array.flags.writeable:
-        raise ValueError(message(f"{name} is read-only", mend=f"pass {name}.copy() and keep it: it is changed in place"))
+        mend = f"pass {name}.copy() and keep it: it is changed in place"
+        raise ValueError(message(f"{name} is read-only", mend=mend))
     return array
 
 

@@ -85,11 +85,8 @@ class Evaluator:
             return {}
         from recsys_fast.evaluation import evaluate
 
-        parts = [name.partition("@") for name in self.names]
-        metrics = tuple(dict.fromkeys(name for name, _, _ in parts))
-        ks = tuple(sorted({int(cut) for _, _, cut in parts if cut})) or (10,)
         train = model.training_matrix_ if self.train is None else self.train
-        report = evaluate(model, train, self.test, metrics, ks, n_threads=self.n_threads)
+        report = evaluate(model, train, self.test, self.names, n_threads=self.n_threads)
         return {name: float(report[name]) for name in self.names}
 
 

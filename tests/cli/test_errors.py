@@ -17,7 +17,7 @@ BAD = {
     "not a number": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--set", "alpha=x"], "a number"),
     "out of range": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--set", "n_factors=0"], "n_factors"),
     "no equals sign": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--set", "n_factors"], "key=value"),
-    "no folder": (["fit", "als", "--data", "RATINGS", "--out", "none/m.safetensors"], "make the folder"),
+    "no folder": (["fit", "als", "--data", "RATINGS", "--out", "none/m.safetensors"], "an existing folder"),
     "no config": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--config", "none.toml"], "none.toml"),
     "bad config": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--config", "RATINGS"], "not valid TOML"),
     "no column": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--user", "nobody"], "nobody"),
@@ -40,7 +40,7 @@ BAD = {
     "no metric": (["evaluate", "MODEL", "--data", "RATINGS", "--metrics", ","], "metric"),
     "bad negatives": (["evaluate", "MODEL", "--data", "RATINGS", "--negatives", "few"], "--negatives"),
     "no negatives": (["evaluate", "MODEL", "--data", "RATINGS", "--negatives", "given"], "given"),
-    "unknown set": (["datasets", "gowala"], "did you mean 'gowalla'"),
+    "unknown set": (["datasets", "gowala"], "Did you mean 'gowalla'"),
 }
 
 
@@ -68,5 +68,5 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_debug_shows_the_traceback() -> None:
-    with pytest.raises(ValueError, match="did you mean"):
+    with pytest.raises(ValueError, match="Did you mean"):
         main(["datasets", "gowala", "--debug"])

@@ -26,7 +26,7 @@ def test_quickstart_on_synthetic_data(
     assert scores["als"] > scores["popularity"]
     assert any(line.startswith("best achievable") for line in lines)
     assert rf.load(out / "als.safetensors").n_epochs_ == 10
-    assert f"model: {out / 'als.safetensors'}" in lines
+    assert f"model file: {out / 'als.safetensors'}" in lines
     pytest.importorskip("matplotlib")
     assert f"plot: {out / 'quickstart.png'}" in lines
     assert (out / "quickstart.png").read_bytes().startswith(b"\x89PNG")

@@ -133,7 +133,7 @@ def test_decode_refuses_what_is_out_of_range() -> None:
     for bad in ([3], [-2], 3):
         with pytest.raises(IndexError, match=r"0 <= id < 3, or -1 for padding"):
             IdMap([10, 20, 30]).decode(bad)
-    with pytest.raises(TypeError, match=r"use encode\(\)|Use encode\(\)"):
+    with pytest.raises(TypeError, match=r"Use encode\(\)"):
         IdMap(["a"]).decode(["a"])
 
 

@@ -65,8 +65,10 @@ def test_diginetica(folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int, he
     train, test = plain(log, 7 * 86_400)
     assert lists_of(data.extras["train_row_ptr"], data.extras["train_items"]) == train
     assert lists_of(data.extras["test_row_ptr"], data.extras["test_items"]) == test
-    assert len(train) > 20 and len(test) > 3  # the case is not empty
-    assert data.train is not None and data.test is not None
+    assert len(train) > 20
+    assert len(test) > 3
+    assert data.train is not None
+    assert data.test is not None
     assert data.train.shape == (len(train), max(map(max, train)) + 1)
     assert data.test.n_items == data.train.n_items
 

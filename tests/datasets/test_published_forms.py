@@ -34,7 +34,8 @@ def test_gowalla_lightgcn_text(folder: Path) -> None:
     write(folder / "gowalla" / "train.txt", "0 3 1\n1 0\n3 2 0\n")
     write(folder / "gowalla" / "test.txt", "0 2\n1\n3 5 \n\n")  # a user without test items, a trailing blank
     data = datasets.load("gowalla")
-    assert data.train is not None and data.test is not None
+    assert data.train is not None
+    assert data.test is not None
     assert data.train.shape == data.test.shape == (4, 6)
     assert pairs(data.train) == {(0, 1), (0, 3), (1, 0), (3, 0), (3, 2)}
     assert pairs(data.test) == {(0, 2), (3, 5)}
@@ -88,7 +89,8 @@ def test_ncf(folder: Path) -> None:
     write(folder / "ml-1m.test.rating", "0\t3\t5\t20\n1\t2\t4\t21\n")
     write(folder / "ml-1m.test.negative", "(0,3)\t4\t5\n(1,2)\t1\t6\n")
     data = datasets.load("ml-1m-ncf")
-    assert data.train is not None and data.train.shape == (2, 7)
+    assert data.train is not None
+    assert data.train.shape == (2, 7)
     assert entries(data.train) == {(0, 1): (None, 10), (0, 2): (None, 11), (1, 0): (None, 12)}
     assert entries(data.test) == {(0, 3): (None, 20), (1, 2): (None, 21)}
     assert data.extras["negatives"].tolist() == [[4, 5], [1, 6]]
@@ -106,7 +108,8 @@ def test_user_item_lines(folder: Path, name: str, file: str) -> None:
     assert data.extras["sequence_row_ptr"].tolist() == [0, 4, 6]
     assert data.extras["sequence_items"].tolist() == [2, 0, 1, 3, 3, 2]
     assert entries(data.sequences) == {
-        (0, 2): (None, 0), (0, 0): (None, 1), (0, 1): (None, 2), (0, 3): (None, 3), (1, 3): (None, 0), (1, 2): (None, 1),
+        (0, 2): (None, 0), (0, 0): (None, 1), (0, 1): (None, 2), (0, 3): (None, 3),
+        (1, 3): (None, 0), (1, 2): (None, 1),
     }  # fmt: skip
     assert pairs(data.train) == {(0, 0), (0, 2), (1, 2), (1, 3)}  # two items are too few to hold any out
     assert pairs(data.extras["validation"]) == {(0, 1)}
@@ -154,7 +157,8 @@ def test_frappe_libfm(folder: Path) -> None:
     assert data.extras["y_train"].tolist() == [1, -1, 1]
     assert (data.extras["field_base"].tolist(), data.extras["n_features"]) == ([0, 2, 5], 7)
     assert entries(data.interactions) == {(0, 0): (2, None), (1, 2): (1, None)}
-    assert data.interactions is not None and data.interactions.shape == (2, 3)
+    assert data.interactions is not None
+    assert data.interactions.shape == (2, 3)
 
 
 def test_citeulike_t(folder: Path) -> None:
@@ -163,7 +167,8 @@ def test_citeulike_t(folder: Path) -> None:
     write(folder / "citeulike-t" / "vocabulary.dat", "alpha\nbeta\ngamma\n")
     data = datasets.load("citeulike-t")
     assert pairs(data.interactions) == {(0, 0), (0, 3), (1, 1)}
-    assert data.interactions is not None and data.interactions.shape == (3, 4)
+    assert data.interactions is not None
+    assert data.interactions.shape == (3, 4)
     assert data.extras["text_row_ptr"].tolist() == [0, 2, 2, 3, 3]
     assert data.extras["text_words"].tolist() == [0, 2, 1]
     assert data.extras["text_counts"].tolist() == [1, 3, 2]

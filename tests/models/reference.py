@@ -9,20 +9,21 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def start(n_items: int, n_factors: int, seed: int, init_scale: float = 0.1) -> Array:
-    """The documented start of the item factors."""
-    draws = np.random.Generator(np.random.Philox(seed)).standard_normal((n_items, n_factors), dtype=np.float32)
-    return draws.astype(np.float64) * init_scale / np.sqrt(n_factors)
+def start(n_items: int, n_factors: int, seed: int, *, explicit: bool = False) -> Array:
+    """The start of the item factors; where there are biases their column is drawn too, and not used."""
+    draws = np.random.Generator(np.random.Philox(seed)).standard_normal((n_items, n_factors + explicit), np.float32)
+    return draws[:, :n_factors].astype(np.float64) * 0.1 / np.sqrt(n_factors)
 
 
 class Reference:
     """The objective of one model on a dense matrix (zeros are no interactions).
 
-    w0 weighs every cell, c the observed ones, whose target is ``t / c``: 1 for "ials++", (w0 + c) / c for "hu2008".
+    w0 weighs every cell, c the observed ones, whose target is ``t / c``: 1 for "ials++", (w0 + c) / c for "hu2008",
+    0 where the value is negative.
     """
 
     def __init__(self, dense: Array, model: Any) -> None:
-        self.observed = dense > 0
+        self.observed = dense != 0
         self.explicit = model.feedback == "explicit"
         self.regularization, self.nu = model.regularization, model.nu
         self.w0 = 0.0 if self.explicit else model.unobserved_weight
@@ -31,9 +32,9 @@ class Reference:
             self.confidence = self.observed.astype(np.float64)
             self.linear = (dense - self.mean) * self.observed
         else:
-            self.confidence = model.alpha * dense * self.observed
+            self.confidence = model.alpha * np.abs(dense)
             offset = self.w0 if model.objective == "hu2008" else 0.0
-            self.linear = (self.confidence + offset) * self.observed
+            self.linear = (self.confidence + offset) * (dense > 0)
 
     def penalties(self, axis: int) -> Array:
         size = self.observed.shape[axis]

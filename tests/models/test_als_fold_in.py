@@ -82,9 +82,11 @@ def test_shapes_are_checked(model: rf.ALS) -> None:
 
 
 def test_contributions_add_up_to_the_score(model: rf.ALS) -> None:
-    matrix, folded = ratings(60, 40), model.fold_in(ratings(60, 40))
+    matrix = ratings(60, 40)
+    matrix.data[::4] *= -1
+    folded = model.fold_in(matrix)
     for user, item in ((0, 1), (5, 39), (59, 20)):
-        items, contributions, total = model.explain(user, item)
+        items, contributions, total = model.explain(user, item, user_items=matrix)
         assert (items.dtype, contributions.dtype) == (np.int32, np.float32)
         assert sorted(items) == sorted(matrix[[user]].indices)
         assert (np.diff(contributions) <= 0).all()
@@ -94,7 +96,8 @@ def test_contributions_add_up_to_the_score(model: rf.ALS) -> None:
             score += folded[user, 5]
         assert total == pytest.approx(float(score), rel=1e-3, abs=1e-4)
     new = model.explain(1, 2, user_items=matrix[[9, 5]])
-    np.testing.assert_array_equal(new.items, model.explain(5, 2).items)
+    np.testing.assert_array_equal(new.items, model.explain(5, 2, user_items=matrix).items)
+    assert model.explain(5, 2).total == pytest.approx(float(model.predict(5, 2)), rel=0.5, abs=2)
     empty = model.explain(30, 2)
     assert (len(empty.items), empty.total) == (0, 0.0)
 

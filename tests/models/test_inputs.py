@@ -154,17 +154,13 @@ def test_stored_zeros_are_no_interactions_when_implicit(device: str) -> None:
 
 def test_values_that_make_no_sense_are_refused(device: str) -> None:
     matrix = ratings()
-    matrix.data[5] = -1
-    with pytest.raises(ValueError, match="negative"):
-        rf.ALS(4, device=device).fit(matrix)
-    rf.ALS(4, n_epochs=1, feedback="explicit", device=device).fit(matrix)
     with pytest.raises(ValueError, match="without values"):
         ones = Csr(matrix.indptr.astype(np.int64), matrix.indices, None, *matrix.shape)
         rf.ALS(4, feedback="explicit", device=device).fit(ones)
     with pytest.raises(ValueError, match="alpha"):
         rf.ALS(4, alpha=1e20, device=device).fit(ratings() * 1e30)
     with pytest.raises(ValueError, match="sum"):
-        rf.Popularity("sum", device=device).fit(ratings() * np.float32(1e38) / np.float32(2))
+        rf.Popularity("sum", device=device).fit(ratings() * np.float32(6e37))
 
 
 def test_refit_on_another_shape_starts_afresh(make: Make) -> None:

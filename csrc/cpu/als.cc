@@ -73,8 +73,9 @@ struct Sweep {
         const float* source = y.row(matrix.col_idx[j]);
         trace += double{weight[j - row.begin]} * dot(source, source, d);
       }
-      arena.rewind(mark);
       const float share = static_cast<float>(1e-5 * trace / static_cast<double>(d));
+      if (!std::isfinite(share)) return objective;
+      arena.rewind(mark);
       objective = solve_scaled(how, row, scale, z, root, out, std::max(floor, share), arena);
     }
     for (int64_t k = 0; k < d; ++k) out[k] = z[k] * scale[k];

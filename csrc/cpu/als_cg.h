@@ -103,6 +103,7 @@ inline double als_cg(const AlsRow& row, float* z, int n_steps, int64_t n_residen
   objective += dot(z, z, dp);
   std::copy_n(r, dp, p);
   float rr = dot(r, r, dp);
+  if (!std::isfinite(rr)) return NAN;
   const float enough = rr * 1e-14f;
   for (int step = 0; step < n_steps && rr > enough && rr > 1e-30f; ++step) {
     std::copy_n(p, dp, q);

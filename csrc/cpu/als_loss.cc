@@ -12,7 +12,6 @@ constexpr int64_t kRowsPerTask = 64;
 
 double regularizer(const AlsProblem& problem, double n_entries, double n_others, const float* row, int64_t d) {
   const double n = n_entries + double{problem.unobserved_weight} * n_others;
-  if (n_entries == 0.0) return 0.0;
   return double{problem.regularization} * std::pow(n, double{problem.nu}) * double{dot(row, row, d)};
 }
 

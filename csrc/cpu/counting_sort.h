@@ -10,6 +10,9 @@
 
 namespace recsys_fast {
 
+// How many entries ahead a put may ask the caches for a place, which is in another cache line nearly every time.
+inline constexpr int64_t kSortAhead = 16;
+
 // ptr (n_keys + 1) = where each key's entries start. put(begin, end, cursors) then moves entries begin to end, in
 // order, each to cursors[keys[j]]++. The place of an entry is that of a stable sort, whatever the chunks.
 // Each chunk has cursors of its own, 32 MB in all at most; one chunk uses ptr itself.

@@ -96,10 +96,10 @@ void csr_transpose<Cpu>(int64_t* t_row_ptr, int32_t* t_col_idx, float* t_values,
     int64_t row = std::upper_bound(m.row_ptr, m.row_ptr + m.n_rows + 1, begin) - m.row_ptr - 1;
     for (int64_t j = begin; j < end; ++row) {
       for (const int64_t stop = std::min(end, m.row_ptr[row + 1]); j < stop; ++j) {
-        if (j + 16 < end) {
-          const int64_t soon = cursors[m.col_idx[j + 16]];
+        if (j + kSortAhead < end) {
+          const int64_t soon = cursors[m.col_idx[j + kSortAhead]];
           __builtin_prefetch(t_col_idx + soon, 1);
-          __builtin_prefetch(t_values + soon, 1);
+          if (t_values != nullptr) __builtin_prefetch(t_values + soon, 1);
         }
         const int64_t place = cursors[m.col_idx[j]]++;
         t_col_idx[place] = static_cast<int32_t>(row);

@@ -16,7 +16,6 @@ namespace {
 
 constexpr int64_t kRadixFrom = 128;  // row length from which counting digits beats comparing keys
 constexpr int64_t kRowsAtOnce = 256;
-constexpr int64_t kAhead = 16;
 
 // Entries of one row, as slices of the outputs.
 struct RowSlice {
@@ -29,7 +28,8 @@ struct RowSlice {
 // Sorts rows by column, stably. A key is column * 2^32 + place in the row, so all keys differ.
 class RowSorter {
  public:
-  explicit RowSorter(int64_t n_cols) : digits_(static_cast<int>(std::bit_width(static_cast<uint64_t>(n_cols)) + 7) / 8) {}
+  explicit RowSorter(int64_t n_cols)
+      : digits_(static_cast<int>(std::bit_width(static_cast<uint64_t>(n_cols)) + 7) / 8) {}
 
   void sort(RowSlice row) {
     if (std::is_sorted(row.col_idx, row.col_idx + row.n)) return;
@@ -114,8 +114,8 @@ int64_t csr_from_coo<Cpu>(int64_t* row_ptr, int32_t* col_idx, float* values, int
   const Coo& in = entries;
   counting_sort(row_ptr, in.n_rows, in.rows, in.n, n_threads, [&](int64_t begin, int64_t end, int64_t* cursors) {
     for (int64_t j = begin; j < end; ++j) {
-      if (j + kAhead < end) {
-        const int64_t soon = cursors[in.rows[j + kAhead]];
+      if (j + kSortAhead < end) {
+        const int64_t soon = cursors[in.rows[j + kSortAhead]];
         __builtin_prefetch(col_idx + soon, 1);
         __builtin_prefetch(values + soon, 1);
         __builtin_prefetch(source + soon, 1);

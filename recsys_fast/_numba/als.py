@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from recsys_fast._numba.als_solvers import solve_cg, solve_dual, solve_primal
 from recsys_fast._numba.als_subspace import solve_subspace
 from recsys_fast._numba.als_tile import Work, features, gather, predict
 from recsys_fast._numba.cholesky import PANEL
-from recsys_fast._numba.parallel import parallel, serial, threads
+from recsys_fast._numba.parallel import serial
+from recsys_fast._numba.pieces import run_pieces
+from recsys_fast._numba.topk import read_only
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
+_CHOLESKY, _CG, _SUBSPACE, _SCORES = 0, 1, 2, 3  # the last solves nothing: it is how the loss of given rows is had
 _RESIDENT = 1 << 17  # floats of a row's features that are gathered once and stay in L2
-_PIECES = 8  # pieces of equal work per thread, so that one heavy row does not leave the others waiting
-# Products below these sizes run on the calling thread in OpenBLAS, which is what a parallel loop wants.
+_PIECE_WORK = 5e7  # floating-point operations between two looks at what else there is to do: some 10 ms
+# Products below these sizes run on the calling thread in OpenBLAS, which is what a thread of ours wants.
 _VECTOR_FLOATS = 9216
 _MATRIX_WORK = 1 << 18
 
@@ -35,16 +39,21 @@ def als_sweep(
     Rows are independent and the losses are added in row order: the same bits for any number of threads.
     Hu, Koren, Volinsky 2008; Takacs, Pilaszy, Tikk 2011; Rendle et al. 2021.
     """
+    d = y.shape[1]
+    width = d if solver == _CHOLESKY else 1 if solver in (_CG, _SCORES) else min(block_size, d)
     losses = np.zeros(len(x))
+    y, spectrum, row_ptr, col_idx, weights, targets = read_only(y, spectrum, row_ptr, col_idx, weights, targets)
     longest = int(np.diff(row_ptr).max(initial=0))
-    width = y.shape[1] if solver == 0 else min(block_size, y.shape[1])
-    with threads(n_threads):
-        _sweep(
-            _pieces(row_ptr, y.shape[1], _PIECES * n_threads), longest, losses,
-            x, y, spectrum, row_ptr, col_idx, weights, targets, float(target_offset), float(regularization), float(nu),
-            float(unobserved_weight), bool(biased), solver, n_steps, width,
+
+    def worker() -> Callable[[int, int], object]:
+        work = _work(d, longest, width)
+        return lambda first, last: _sweep_rows(
+            first, last, losses, x, y, spectrum, row_ptr, col_idx, weights, targets, float(target_offset),
+            float(regularization), float(nu), float(unobserved_weight), bool(biased), solver, n_steps, width, work,
         )  # fmt: skip
-    return _total(losses)
+
+    run_pieces(_pieces(row_ptr, d, width, solver, n_steps).tolist(), n_threads, worker)
+    return float(_total(losses))
 
 
 def als_loss(
@@ -52,15 +61,22 @@ def als_loss(
     target_offset: float, regularization: float, nu: float, unobserved_weight: float, biased: bool, n_threads: int,
 ) -> float:  # fmt: skip
     """sum_j [t_const - 2 t s + c s^2] + w0 <gram_x, gram_y> + sum_u reg_u |x_u|^2 + sum_i reg_i |y_i|^2, any basis."""
-    losses, penalties = np.zeros(len(x)), np.zeros(len(y))
-    longest = int(np.diff(row_ptr).max(initial=0))
-    offset, reg, nu, w0 = float(target_offset), float(regularization), float(nu), float(unobserved_weight)
-    with threads(n_threads):
-        pieces = _pieces(row_ptr, y.shape[1], _PIECES * n_threads)
-        _losses(pieces, longest, losses, x, y, row_ptr, col_idx, weights, targets, offset, reg, nu, w0, bool(biased))
-        _penalties(penalties, y, col_counts, reg, nu, w0 * len(x))
-    unobserved = w0 * float(np.vdot(gram_x.astype(np.float64), gram_y)) if w0 else 0.0
-    return _total(losses) + unobserved + _total(penalties)
+    rows = als_sweep(
+        x if x.flags.writeable else x.copy(), y, np.zeros(y.shape[1], np.float32), row_ptr, col_idx, weights, targets,
+        target_offset, regularization, nu, unobserved_weight, biased, _SCORES, 0, 1, n_threads,
+    )  # fmt: skip
+    penalties = regularization * (col_counts + unobserved_weight * len(x)) ** nu
+    penalties *= np.einsum("ij,ij->i", y, y, dtype=np.float64)
+    pairs = unobserved_weight * float(np.einsum("ij,ij->", gram_x, gram_y, dtype=np.float64))
+    return rows + pairs + float(_total(penalties))
+
+
+def _work(d: int, longest: int, widest: int) -> Work:
+    """Allocate one thread's scratch space for systems of ``widest`` unknowns at most."""
+    step = max(16, _VECTOR_FLOATS // d, 64)
+    resident = max(step * d, min(longest * d, max(_RESIDENT, widest * widest)))
+    sizes = (resident, max(step, PANEL) * d, widest**2, widest**2, longest, longest, longest, longest, d)
+    return Work(*(np.empty(size, np.float32) for size in sizes), np.empty((6, d), np.float32))
 
 
 @serial
@@ -73,32 +89,24 @@ def _total(values: F64) -> float:
 
 
 @serial
-def _pieces(row_ptr: I64, d: int, n_pieces: int) -> I64:
-    """Return (n_pieces + 1,) row numbers that cut the rows into runs of about equal work."""
-    n = len(row_ptr) - 1
-    bounds = np.zeros(n_pieces + 1, np.int64)
-    total = row_ptr[n] + n * (1 + d // 4)
-    row = 0
-    for piece in range(1, n_pieces + 1):
-        while row < n and (row_ptr[row] + row * (1 + d // 4)) * n_pieces < total * piece:
-            row += 1
-        bounds[piece] = row
-    bounds[n_pieces] = n
-    return bounds
-
-
-@serial
-def _work(d: int, longest: int, widest: int) -> Work:
-    """Allocate one thread's scratch space for systems of ``widest`` unknowns at most."""
-    step = max(16, _VECTOR_FLOATS // d, _matrix_step(d))
-    resident = max(step * d, min(longest * d, max(_RESIDENT, widest * widest)))
-    return Work(
-        np.empty(resident, np.float32), np.empty(max(step, PANEL) * d, np.float32),
-        np.empty(widest * widest, np.float32), np.empty(widest * widest, np.float32),
-        np.empty(longest, np.float32), np.empty(longest, np.float32),
-        np.empty(longest, np.float32), np.empty(longest, np.float32),
-        np.empty(d, np.float32), np.empty((6, d), np.float32),
-    )  # fmt: skip
+def _pieces(row_ptr: I64, d: int, width: int, solver: int, n_steps: int) -> I64:
+    """Return row numbers that cut the rows into runs of about equal work."""
+    n_rows = len(row_ptr) - 1
+    bounds = np.zeros(n_rows + 1, np.int64)
+    count, work = 0, 0.0
+    for u in range(n_rows):
+        n = row_ptr[u + 1] - row_ptr[u]
+        if solver == _CHOLESKY or solver == _SUBSPACE:
+            size = min(n, width)
+            block = 2.0 * n * size * width + size**3 / 3.0
+            work += 4.0 * n * d + block * (d / width) * (n_steps if solver == _SUBSPACE else 1)
+        else:
+            work += (4.0 * n + 20.0) * d * (n_steps + 1)
+        if work >= _PIECE_WORK or u == n_rows - 1:
+            count += 1
+            bounds[count] = u + 1
+            work = 0.0
+    return bounds[: count + 1]
 
 
 @serial
@@ -144,7 +152,7 @@ def _row_loss(x: F32, work: Work, n: int, spectrum: F32, penalty: float, w0: flo
         total += (t * t if squared else t) - 2.0 * t * s + c * s * s
     for k in range(len(x)):
         value = np.float64(x[k])
-        total += (penalty + w0 * (spectrum[k] if len(spectrum) > 0 else 0.0)) * value * value
+        total += (penalty + w0 * spectrum[k]) * value * value
     return total
 
 
@@ -160,78 +168,24 @@ def _sweep_rows(
     for u in range(first, last):
         start, n = row_ptr[u], row_ptr[u + 1] - row_ptr[u]
         row, ids = x[u], col_idx[start : start + n]
-        if n == 0:
+        if n == 0 and solver != _SCORES:
             row[:] = 0.0
             continue
         penalty = reg * (n + w0 * m) ** nu
         for k in range(d):
             work.diagonal[k] = w0 * spectrum[k] + penalty
         _load_row(work, y, ids, weights, targets, offset, start, biased)
-        dual = solver != 1 and n < block_size and _has_dual(work, n)
-        if n * d <= len(work.tile) and solver != 2:
+        dual = solver != _CG and n < block_size and _has_dual(work, n)
+        if n * d <= len(work.tile) and solver != _SUBSPACE:
             gather(work, y, ids, 0, n, biased)
-        if solver == 0 and dual:
+        if solver == _CHOLESKY and dual:
             solve_dual(row, work.scores[:n], features(work, y, ids, 0, n, biased), work.linear[:n], work.diagonal, work)
-        elif solver == 0:
+        elif solver == _CHOLESKY:
             solve_primal(row, y, ids, work, biased, _matrix_step(d))
-        elif solver == 1:
+        elif solver == _CG:
             solve_cg(row, y, ids, work, biased, n_steps, step)
-        else:
+        elif solver == _SUBSPACE:
             solve_subspace(row, y, ids, work, biased, n_steps, block_size, dual, _matrix_step(block_size))
+        else:
+            predict(work, y, ids, row, biased, step)
         losses[u] = _row_loss(row, work, n, spectrum, penalty, w0, len(targets) > 0)
-
-
-@parallel
-def _sweep(
-    pieces: I64, longest: int, losses: F64, x: F32, y: F32, spectrum: F32, row_ptr: I64, col_idx: I32, weights: F32,
-    targets: F32, offset: float, reg: float, nu: float, w0: float, biased: bool, solver: int, n_steps: int,
-    block_size: int,
-) -> None:  # fmt: skip
-    """Every piece of rows with scratch space of its own."""
-    for piece in prange(len(pieces) - 1):
-        _sweep_rows(
-            pieces[piece], pieces[piece + 1], losses, x, y, spectrum, row_ptr, col_idx, weights, targets, offset, reg,
-            nu, w0, biased, solver, n_steps, block_size, _work(y.shape[1], longest, 1 if solver == 1 else block_size),
-        )  # fmt: skip
-
-
-@serial
-def _losses_rows(
-    first: int, last: int, losses: F64, x: F32, y: F32, row_ptr: I64, col_idx: I32, weights: F32, targets: F32,
-    offset: float, reg: float, nu: float, w0: float, biased: bool, work: Work,
-) -> None:  # fmt: skip
-    """losses[u] = observed part + reg_u |x_u|^2 for rows first..last."""
-    m, d = y.shape
-    step = max(16, _VECTOR_FLOATS // d)
-    nothing = np.empty(0, np.float32)
-    for u in range(first, last):
-        start, n = row_ptr[u], row_ptr[u + 1] - row_ptr[u]
-        ids = col_idx[start : start + n]
-        _load_row(work, y, ids, weights, targets, offset, start, biased)
-        if n * d <= len(work.tile):
-            gather(work, y, ids, 0, n, biased)
-        predict(work, y, ids, x[u], biased, step)
-        losses[u] = _row_loss(x[u], work, n, nothing, reg * (n + w0 * m) ** nu, 0.0, len(targets) > 0)
-
-
-@parallel
-def _losses(
-    pieces: I64, longest: int, losses: F64, x: F32, y: F32, row_ptr: I64, col_idx: I32, weights: F32, targets: F32,
-    offset: float, reg: float, nu: float, w0: float, biased: bool,
-) -> None:  # fmt: skip
-    """Every piece of rows with scratch space of its own."""
-    for piece in prange(len(pieces) - 1):
-        _losses_rows(
-            pieces[piece], pieces[piece + 1], losses, x, y, row_ptr, col_idx, weights, targets, offset, reg, nu, w0,
-            biased, _work(y.shape[1], longest, 1),
-        )  # fmt: skip
-
-
-@parallel
-def _penalties(penalties: F64, y: F32, counts: I64, reg: float, nu: float, base: float) -> None:
-    """penalties[i] = reg_i |y_i|^2."""
-    for i in prange(len(y)):
-        total = 0.0
-        for k in range(y.shape[1]):
-            total += np.float64(y[i, k]) * np.float64(y[i, k])
-        penalties[i] = reg * (counts[i] + base) ** nu * total

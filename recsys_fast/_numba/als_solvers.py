@@ -35,6 +35,8 @@ def solve_cg(x: F32, y: F32, ids: I32, work: Work, biased: bool, n_steps: int, s
     rz = np.dot(residual, p)
     for j in range(n):
         energy += work.confidences[j] * scores[j] * scores[j]
+    if not np.isfinite(rz):  # overflow; the loss tells
+        x[:] = np.nan
     resting = np.float32(_RESTING) * (abs(energy) + rz)
     for _ in range(n_steps):
         if not rz > resting:

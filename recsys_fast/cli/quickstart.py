@@ -62,15 +62,14 @@ def quickstart(args: argparse.Namespace) -> None:
     loaded = rf.load(path, device=args.device)
     users = [user for user in range(train.n_users) if train.row_ptr[user + 1] > train.row_ptr[user]][:3]
     ids, _ = loaded.recommend(users, n=5)
+    raw_users = users if loaded.user_ids_ is None else loaded.user_ids_.decode(users)
+    raw_items = ids if loaded.item_ids_ is None else loaded.item_ids_.decode(ids)
+    lists = [(user, " ".join(map(str, items))) for user, items in zip(raw_users, raw_items, strict=True)]
 
     print()
     print(output.table(("model", *_NAMES, "seconds, with evaluation"), rows))
     print()
-    print(
-        output.table(
-            ("user", "recommended items"), [(u, " ".join(map(str, i))) for u, i in zip(users, ids, strict=True)]
-        )
-    )
+    print(output.table(("user", "recommended items"), lists))
     print()
     print(f"model file: {path}")
     plot = _plot(folder, name, models)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import ops
+from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.base import Recommendations, Recommender
 from recsys_fast.models.parameters import check_choice, check_int
@@ -56,7 +57,7 @@ class FactorModel(Recommender):
 
     def _best(self, table: F32, queries: F32, n: int, **choice: Any) -> Recommendations:
         """Return the exact top n; learned tables are finite, so that need not be checked every time."""
-        where = {"device": self.device, "n_threads": self.n_threads, "check_finite": False}
+        where: dict[str, Any] = {"device": self.device, "n_threads": self.n_threads, "check_finite": False}
         return Recommendations(*ops.topk(table, queries, n, **where, **choice))
 
     def predict(self, users: ArrayLike, items: ArrayLike) -> Any:
@@ -72,6 +73,9 @@ class FactorModel(Recommender):
         n_users, n_items = self._shape()
         user_ids, one_user = inputs.check_ids(users, n_users, "users")
         item_ids, one_item = inputs.check_ids(items, n_items, "items")
+        if len(user_ids) != len(item_ids) and not (one_user or one_item):
+            got = f"{len(user_ids)} users, {len(item_ids)} items"
+            raise ValueError(message("pairs", got, "one item per user", "score(users) gives all combinations"))
         user_ids, item_ids = np.broadcast_arrays(user_ids, item_ids)
         table, out = self._item_table(), np.empty(len(user_ids), np.float32)
         block = max(1, _BLOCK // table.shape[1])

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_progress_only_on_a_terminal_and_not_quiet(ratings: Path, tmp_path: Path
     assert "\r" not in piped.stderr
     for extra, shown in (([], True), (["--quiet"], False)):
         ours, theirs = os.openpty()
+        termios.tcsetwinsize(theirs, (24, 120))
         running = subprocess.Popen([*command, *extra], stdout=theirs, stderr=theirs)
         os.close(theirs)
         seen = b""

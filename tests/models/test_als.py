@@ -122,9 +122,7 @@ def test_auto_goes_by_factors_and_density() -> None:
     assert als_problem.choose_solver(sparse, 256, 3) == "cholesky"  # rows of three entries, solved through the dual
 
 
-def test_divergence_is_an_error_and_keeps_the_last_finite_epoch(
-    device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_divergence_is_an_error_and_keeps_the_last_finite_epoch(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep, calls = als_problem.AlsProblem.sweep, []
 
     def failing(self: Any, x: Any, *rest: Any) -> float:
@@ -148,7 +146,7 @@ def test_divergence_is_an_error_and_keeps_the_last_finite_epoch(
 
 def test_divergence_in_the_first_epoch_leaves_no_model(device: str) -> None:
     model = rf.ALS(4, feedback="explicit", device=device)
-    with pytest.raises(DivergedError, match="epoch 1.*not fitted"):
+    with pytest.raises(DivergedError, match=r"epoch 1.*not fitted"):
         model.fit(ratings() * np.float32(1e37))
     assert not model.is_fitted
 

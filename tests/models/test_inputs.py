@@ -154,8 +154,8 @@ def test_stored_zeros_are_no_interactions_when_implicit(device: str) -> None:
 
 def test_values_that_make_no_sense_are_refused(device: str) -> None:
     matrix = ratings()
+    ones = Csr(matrix.indptr.astype(np.int64), matrix.indices, None, *matrix.shape)
     with pytest.raises(ValueError, match="without values"):
-        ones = Csr(matrix.indptr.astype(np.int64), matrix.indices, None, *matrix.shape)
         rf.ALS(4, feedback="explicit", device=device).fit(ones)
     with pytest.raises(ValueError, match="alpha"):
         rf.ALS(4, alpha=1e20, device=device).fit(ratings() * 1e30)

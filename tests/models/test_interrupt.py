@@ -42,9 +42,7 @@ def model(device: str, feedback: str, n_epochs: int = 4) -> rf.ALS:
 
 @pytest.mark.parametrize("feedback", ["implicit", "explicit"])
 @pytest.mark.parametrize("at", [5, 6])
-def test_an_interrupted_epoch_is_undone(
-    device: str, monkeypatch: pytest.MonkeyPatch, at: int, feedback: str
-) -> None:
+def test_an_interrupted_epoch_is_undone(device: str, monkeypatch: pytest.MonkeyPatch, at: int, feedback: str) -> None:
     interrupted = model(device, feedback)
     with monkeypatch.context() as patch:
         Interrupts(at).install(patch)

@@ -1,0 +1,49 @@
+// Items laid out for a scan by many queries: by descending norm, in panels whose columns fill the registers.
+#pragma once
+
+#include "core/arena.h"
+#include "core/gemm.h"
+#include "core/views.h"
+
+namespace recsys_fast {
+
+inline constexpr int kPanel = kTileVectors * kLanes;  // items per panel
+
+// Indices of keys (n) by descending key, to about 1 %, equal ones in their order; keys >= 0. A counting sort.
+void sort_descending(int32_t* order, const float* keys, int64_t n);
+
+// |row| rounded up; infinity where it is not a finite number.
+float row_norm(const float* row, int64_t d);
+
+// to[k * to_step] = from[k * from_step], k < n.
+inline void copy_strided(float* to, const float* from, int64_t n, int64_t to_step, int64_t from_step) {
+  for (int64_t k = 0; k < n; ++k) to[k * to_step] = from[k * from_step];
+}
+
+// Where the query of a slot starts in groups of kTileRows queries, (d, kTileRows) each.
+inline float* query_slot(float* rows, int64_t slot, int64_t d) {
+  return rows + slot / kTileRows * d * kTileRows + slot % kTileRows;
+}
+
+// panel (d, kPanel) = the n <= kPanel rows `ids` of items in columns, zeros behind them.
+void pack_panel(float* panel, Rows<const float> items, const int32_t* ids, int64_t n);
+
+class ItemPanels {
+ public:
+  // Copies the n rows `candidates` of items (null: all n rows).
+  ItemPanels(Rows<const float> items, const int32_t* candidates, int64_t n, int n_threads);
+
+  int64_t n, n_panels, d;
+  const float* panel(int64_t p) const { return data_ + p * d * kPanel; }  // (d, kPanel), zeros past the last item
+  const int32_t* ids(int64_t p) const { return ids_ + p * kPanel; }       // of the panel's columns
+  int64_t width(int64_t p) const { return std::min<int64_t>(kPanel, n - p * kPanel); }
+  float norm_bound(int64_t p) const { return bounds_[p]; }  // of all items from panel p on
+
+ private:
+  Arena memory_;
+  float* data_;
+  int32_t* ids_;
+  float* bounds_;
+};
+
+}  // namespace recsys_fast

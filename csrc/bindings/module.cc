@@ -10,7 +10,7 @@ namespace {
 
 // Only the interpreter's main thread ever sees a signal here; elsewhere PyErr_CheckSignals does nothing.
 bool poll_python_signals() {
-  py::gil_scoped_acquire gil;
+  pybind11::gil_scoped_acquire gil;
   return PyErr_CheckSignals() != 0;
 }
 

@@ -65,8 +65,8 @@ def als_loss(
         x if x.flags.writeable else x.copy(), y, np.zeros(y.shape[1], np.float32), row_ptr, col_idx, weights, targets,
         target_offset, regularization, nu, unobserved_weight, biased, _SCORES, 0, 1, n_threads,
     )  # fmt: skip
-    penalties = regularization * (col_counts + unobserved_weight * len(x)) ** nu
-    penalties *= np.einsum("ij,ij->i", y, y, dtype=np.float64)
+    squares: F64 = np.einsum("ij,ij->i", y, y, dtype=np.float64)
+    penalties = squares * regularization * (col_counts + unobserved_weight * len(x)) ** nu
     pairs = unobserved_weight * float(np.einsum("ij,ij->", gram_x, gram_y, dtype=np.float64))
     return rows + pairs + float(_total(penalties))
 
@@ -76,7 +76,7 @@ def _work(d: int, longest: int, widest: int) -> Work:
     step = max(16, _VECTOR_FLOATS // d, 64)
     resident = max(step * d, min(longest * d, max(_RESIDENT, widest * widest)))
     sizes = (resident, max(step, PANEL) * d, widest**2, widest**2, longest, longest, longest, longest, d)
-    return Work(*(np.empty(size, np.float32) for size in sizes), np.empty((6, d), np.float32))
+    return Work._make([*(np.empty(size, np.float32) for size in sizes), np.empty((6, d), np.float32)])
 
 
 @serial
@@ -96,7 +96,7 @@ def _pieces(row_ptr: I64, d: int, width: int, solver: int, n_steps: int) -> I64:
     count, work = 0, 0.0
     for u in range(n_rows):
         n = row_ptr[u + 1] - row_ptr[u]
-        if solver == _CHOLESKY or solver == _SUBSPACE:
+        if solver in (_CHOLESKY, _SUBSPACE):
             size = min(n, width)
             block = 2.0 * n * size * width + size**3 / 3.0
             work += 4.0 * n * d + block * (d / width) * (n_steps if solver == _SUBSPACE else 1)

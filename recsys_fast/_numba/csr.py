@@ -6,13 +6,14 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_fast._numba.parallel import parallel, serial, threads
+from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
 F32 = NDArray[np.float32]
 
 _BLOCK = 1 << 16  # entries a thread takes at once in the gate
+_INFINITY = 0x7F800000  # its bits; those of |x| order as |x| does, and NaN comes after infinity
 _MIN_CHUNK = 1 << 15  # entries under which another histogram does not pay
 _HISTOGRAM_BYTES = 32 << 20
 
@@ -31,19 +32,24 @@ def _check_row_ptr(row_ptr: I64, nnz: int) -> tuple[int, int]:
 
 
 @parallel
-def _count_defects(counts: I64, col_idx: I32, values: F32, n_cols: int, block: int) -> None:
-    """counts (n_blocks, 3): columns out of range, values not finite, columns not above the entry before them."""
-    upper = np.int32(n_cols)
-    for b in prange(len(counts)):
-        begin, end = b * block, min((b + 1) * block, len(col_idx))
-        out_of_range, not_finite, not_above = 0, 0, 0
-        for j in range(begin, end):
-            out_of_range += (col_idx[j] < 0) | (col_idx[j] >= upper)
-        for j in range(max(begin, 1), end):
-            not_above += col_idx[j] <= col_idx[j - 1]
-        for j in range(min(begin, len(values)), min(end, len(values))):
-            not_finite += values[j] - values[j] != 0  # inf - inf and NaN - NaN are NaN
-        counts[b, 0], counts[b, 1], counts[b, 2] = out_of_range, not_finite, not_above
+def _summarize(summary: I64, col_idx: I32, value_bits: I32, block: int) -> None:
+    """summary (n_blocks, 4): least and largest column, largest bits of |value|, columns not above the one before them.
+
+    Loops over slices and of 32 bits, so that the compiler makes vectors of them.
+    """
+    for b in prange(len(summary)):
+        columns, bits = col_idx[b * block : (b + 1) * block], value_bits[b * block : (b + 1) * block]
+        least, largest, largest_bits, not_above = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+        for j in range(len(columns)):
+            least, largest = min(least, columns[j]), max(largest, columns[j])
+        for j in range(len(bits)):
+            largest_bits = max(largest_bits, bits[j] & np.int32(0x7FFFFFFF))
+        before, after = columns[:-1], columns[1:]
+        for j in range(len(after)):
+            not_above += np.int32(after[j] <= before[j])
+        if b > 0 and columns[0] <= col_idx[b * block - 1]:
+            not_above += np.int32(1)
+        summary[b, 0], summary[b, 1], summary[b, 2], summary[b, 3] = least, largest, largest_bits, not_above
 
 
 @serial
@@ -78,17 +84,18 @@ def _count_row_starts_not_above(row_ptr: I64, col_idx: I32) -> int:
 
 def validate_csr(row_ptr: I64, col_idx: I32, values: F32, n_cols: int, n_threads: int) -> tuple[int, int]:
     """Return (code, where); codes in the order in which they are reported, ``where`` the first such place."""
+    row_ptr, col_idx, values = inputs(row_ptr, col_idx, values)
     code, where = _check_row_ptr(row_ptr, len(col_idx))
     if code:
         return code, where
-    counts = np.empty((-(-len(col_idx) // _BLOCK), 3), np.int64)
+    summary = np.zeros((-(-len(col_idx) // _BLOCK), 4), np.int64)
     with threads(n_threads):
-        _count_defects(counts, col_idx, values, n_cols, _BLOCK)
-    out_of_range, not_finite, not_above = (int(c) for c in counts.sum(axis=0))
-    if out_of_range:
+        _summarize(summary, col_idx, values.view(np.int32), _BLOCK)
+    if summary[:, 0].min(initial=0) < 0 or summary[:, 1].max(initial=-1) >= n_cols:
         return 4, _first_defect(row_ptr, col_idx, values, n_cols, 4)
-    if not_finite:
+    if summary[:, 2].max(initial=0) >= _INFINITY:
         return 5, _first_defect(row_ptr, col_idx, values, n_cols, 5)
+    not_above = int(summary[:, 3].sum())
     if not_above and not_above != _count_row_starts_not_above(row_ptr, col_idx):
         return 6, _first_defect(row_ptr, col_idx, values, n_cols, 6)
     return 0, 0
@@ -150,6 +157,7 @@ def csr_transpose(
 ) -> None:
     """Write the transpose into the ``t_`` arrays; a stable counting sort by column, so its bits know no threads."""
     assert len(t_row_ptr) == n_cols + 1
+    row_ptr, col_idx, values = inputs(row_ptr, col_idx, values)
     with threads(n_threads):
         starts, chunk_ptr = _key_starts(t_row_ptr, col_idx, n_threads)
         _scatter_rows(t_col_idx, t_values, row_ptr, col_idx, values, starts, chunk_ptr)
@@ -249,6 +257,7 @@ def csr_from_coo(
 ) -> int:
     """Stable counting sort by row, then each row by column; returns the number of entries, or -1 - position."""
     assert len(row_ptr) == n_rows + 1
+    rows, cols, values_in = inputs(rows, cols, values_in)
     lengths, repeats = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
     with threads(n_threads):
         starts, chunk_ptr = _key_starts(row_ptr, rows, n_threads)

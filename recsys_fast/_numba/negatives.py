@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_fast._numba.parallel import parallel, serial, threads
+from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 from recsys_fast._numba.rng import Int, draw, to_range, to_unit
 
 I64 = NDArray[np.int64]
@@ -119,5 +119,6 @@ def sample_negatives(
     Rows are sorted and without duplicates. cdf ``(n_items,) float64`` are running sums of weights with cdf[-1] >= 1, so
     that a draw below 1 times cdf[-1] stays below it; empty for uniform draws.
     """
+    users, row_ptr, col_idx, cdf = inputs(users, row_ptr, col_idx, cdf)
     with threads(n_threads):
         _fill(out, users, row_ptr, col_idx, cdf, n_items, np.uint64(seed), epoch)

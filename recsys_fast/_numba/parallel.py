@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
+from numpy.typing import NDArray
 
 F = TypeVar("F", bound=Callable[..., object])
 _config: Any = numba.config
@@ -47,6 +49,24 @@ def serial(function: F) -> F:
 def parallel(function: F) -> F:
     """Compile ``function``, whose outermost loop is a ``prange``; call it inside ``threads``."""
     return _compile(function, True)
+
+
+class _Exposed:
+    """An array's memory under the array protocol, without its read-only flag."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.owner = array  # kept alive as long as the view
+        interface = dict(array.__array_interface__)
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+
+
+def inputs(*arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Return views without the read-only flag, for kernels that only read.
+
+    To numba a read-only array is another type: each mixture of read-only and other arguments costs seconds of
+    compilation for the same machine code.
+    """
+    return tuple(array if array.flags.writeable else np.asarray(_Exposed(array)) for array in arrays)
 
 
 @contextlib.contextmanager

@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _command(args)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        if args.debug:
+    except (KeyboardInterrupt, SystemError) as error:
+        if args.debug or not _is_interruption(error):
             raise
         print("recsys-fast: interrupted", file=sys.stderr)
         return 130
@@ -60,6 +60,13 @@ def _command(args: argparse.Namespace) -> None:
 
     run: Callable[[argparse.Namespace], None] = getattr(commands, args.command)
     run(args)
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind an error: while numba loads a compiled function it arrives as a SystemError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _user_errors() -> tuple[type[Exception], ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_fast.cli import progress
+from recsys_fast.cli import main, progress
 from tests.cli.conftest import FAST
 
 
@@ -33,6 +33,23 @@ def test_interruption_is_exit_130(ratings: Path, tmp_path: Path) -> None:
     assert running.returncode == 130
     assert errors.splitlines() == ["recsys-fast: interrupted"]
     assert not out.exists()
+
+
+def test_interruption_behind_a_system_error_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(args: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    def broken(args: object) -> None:
+        raise SystemError("something else")
+
+    monkeypatch.setattr("recsys_fast.cli.commands.config", interrupted)
+    assert main(["config"]) == 130
+    monkeypatch.setattr("recsys_fast.cli.commands.config", broken)
+    with pytest.raises(SystemError):
+        main(["config"])
 
 
 def test_a_reader_that_leaves_is_no_error(model_file: Path) -> None:

@@ -47,7 +47,8 @@ def test_unsorted_rows_and_duplicates_are_summed_in_a_copy(device: str) -> None:
     values = np.array([1.5, 1, 0.5, 1, 3], np.float32)
     before = col_idx.copy()
     ops.als_sweep(x, Y, Csr(row_ptr, col_idx, values, 3, 4), device=device)
-    assert np.array_equal(x, expected) and np.array_equal(col_idx, before)
+    assert np.array_equal(x, expected)
+    assert np.array_equal(col_idx, before)
 
 
 def test_targets_array_goes_by_the_place_of_the_entries(device: str) -> None:
@@ -56,7 +57,8 @@ def test_targets_array_goes_by_the_place_of_the_entries(device: str) -> None:
     backward = forward._replace(col_idx=np.array([2, 0, 3, 1], np.int32))
     ops.als_sweep(expected, Y, forward, targets=[1, 2, 3, 4], device=device)
     ops.als_sweep(x, Y, backward, targets=[2, 1, 4, 3], device=device)
-    assert np.allclose(x, expected, rtol=1e-6) and x[0].any()
+    assert np.allclose(x, expected, rtol=1e-6)
+    assert x[0].any()
 
 
 def test_no_rows_and_no_entries(device: str) -> None:

@@ -41,7 +41,8 @@ def test_results_do_not_depend_on_threads(case: Case, device: str) -> None:
     for n_threads in (2, 3):
         assert np.array_equal(gram, ops.gram(y, device=device, n_threads=n_threads))
         again = ops.gram_eigen(gram, device=device, n_threads=n_threads)
-        assert np.array_equal(vectors, again[0]) and np.array_equal(values, again[1])
+        assert np.array_equal(vectors, again[0])
+        assert np.array_equal(values, again[1])
         assert np.array_equal(rotated, ops.rows_rotate(y.copy(), vectors, device=device, n_threads=n_threads))
 
 
@@ -61,7 +62,8 @@ def test_eigenpairs_rebuild_the_matrix(case: Case, device: str) -> None:
 @by_case
 def test_eigenpairs_have_a_fixed_order_and_sign(case: Case, device: str) -> None:
     vectors, values = ops.gram_eigen(ops.gram(case.make(), device=device), device=device)
-    assert (np.diff(values) <= 0).all() and (values >= 0).all()
+    assert (np.diff(values) <= 0).all()
+    assert (values >= 0).all()
     largest = np.abs(vectors).max(axis=0)
     assert np.array_equal(largest, vectors.max(axis=0)), "the component of largest magnitude must be positive"
 

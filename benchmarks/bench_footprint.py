@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from benchmarks import harness
 
@@ -58,7 +59,7 @@ def main() -> None:
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             used, factors, transpose = (float(x) for x in out.split()[-3:])
             extra = used - factors - transpose
-            title = f"memory of ALS.fit, {options.data}, {d} factors, {solver}"
+            title = f"memory of ALS.fit, {Path(options.data).stem}, {d} factors, {solver}"
             print(f"{title}: {used:.0f} MB above the input; factors {factors:.0f}, transpose {transpose:.0f}, "
                   f"everything else {extra:.0f}")  # fmt: skip
             quality = {"MB": used, "factors MB": factors, "transpose MB": transpose, "other MB": extra}

@@ -119,11 +119,11 @@ def machine() -> dict[str, Any]:
 
 
 def _module_command() -> list[str]:
-    """Return the command line with the script path turned into the module it is run as."""
+    """Return the command line: the script as the module it is run as, files by their names."""
     root = Path(__file__).resolve().parents[1]
     script = Path(sys.argv[0]).resolve()
     name = ".".join(script.relative_to(root).with_suffix("").parts) if script.is_relative_to(root) else script.name
-    return [name, *sys.argv[1:]]
+    return [name, *(Path(word).name if word.startswith("/") else word for word in sys.argv[1:])]
 
 
 def table(title: str, figures: dict[str, Figure], ours: str = "recsys_fast") -> str:

@@ -44,7 +44,8 @@ def _supported_isa() -> list[str]:
     """Return the instruction set levels this processor runs, best first ("base" where there are no levels)."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return ["base"]
-    flags, supported = _cpu_flags(), []
+    flags = _cpu_flags()
+    supported: list[str] = []
     for level in ("v2", "v3", "v4"):
         if not _ISA_FLAGS[level] <= flags:
             break
@@ -61,7 +62,8 @@ def _native() -> tuple[ModuleType | None, str]:
     wanted = os.environ.get("RECSYS_FAST_ISA", "").strip().lower()
     if wanted:
         if wanted not in ISA_LEVELS:
-            raise DeviceError(message("RECSYS_FAST_ISA", repr(wanted), "one of v2, v3, v4", "unset it to choose by CPU"))
+            mend = "unset it to choose by the processor"
+            raise DeviceError(message("RECSYS_FAST_ISA", repr(wanted), "one of v2, v3, v4", mend))
         if wanted not in supported:
             mend = "unset it, or name one of: " + ", ".join(supported)
             raise DeviceError(message("RECSYS_FAST_ISA", repr(wanted), "a level this processor supports", mend))

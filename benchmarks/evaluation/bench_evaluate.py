@@ -6,6 +6,7 @@ python -m benchmarks.evaluation.bench_evaluate --data gowalla --factors 64
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,7 +98,7 @@ def main() -> None:
         for name, quality in results.items():
             figures[name].quality = quality
         figures["recsys_fast"].floor_seconds = 2.0 * users.size * len(items) / peak / 1e9
-        title = f"Recall@{k} and NDCG@{k}, {options.data}, {kind}, {options.factors} factors"
+        title = f"Recall@{k} and NDCG@{k}, {Path(options.data).stem}, {kind}, {options.factors} factors"
         print(harness.table(title, figures), flush=True)
         work[title] = figures
     if options.save:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # what implicit asks for
 
@@ -142,7 +143,7 @@ def main() -> None:
             if model is not None:
                 factors = model.get_user_embedding(), model.get_item_embedding()
                 figures["irspack"].quality["loss"] = loss(ours.users, *factors)
-            title = f"ALS {solver}, {options.data}, {d} factors"
+            title = f"ALS {solver}, {Path(options.data).stem}, {d} factors"
             print(harness.table(title, figures), flush=True)
             work[title] = figures
     if options.save:

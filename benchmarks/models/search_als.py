@@ -1,7 +1,7 @@
 """Search ALS parameters on a validation part of the training data, then report the best on the test part, once.
 
-Two stages at one width: every pair of weight and penalty on the grid, then the number of epochs and nu around the
-winner. Every fifth interaction of a user is held out for validation; the test part is looked at only by the last fit.
+At one width: every pair of weight and penalty on a grid, then finer steps, nu and the number of epochs around the
+best so far. Every fifth interaction of a user is held out for validation; only the last fit looks at the test part.
 
 python -m benchmarks.models.search_als --data gowalla --factors 64 --save search_gowalla_64
 """
@@ -50,13 +50,23 @@ def main() -> None:
     base: dict[str, Any] = {"n_factors": options.factors, "solver": options.solver, "n_epochs": options.epochs}
     for weight, penalty in itertools.product(options.weights, options.penalties):
         attempt(base | {"unobserved_weight": weight, "regularization": penalty, "nu": 1.0})
-    winner = max(tried, key=lambda row: row["validation"]["ndcg"])["parameters"]
-    for nu, factor in ((0.5, 10.0), (0.0, 100.0)):  # a smaller exponent wants a larger constant
-        attempt(winner | {"nu": nu, "regularization": winner["regularization"] * factor})
-    winner = max(tried, key=lambda row: row["validation"]["ndcg"])["parameters"]
-    for n_epochs in (2 * options.epochs, 4 * options.epochs):
-        attempt(winner | {"n_epochs": n_epochs})
-    winner = max(tried, key=lambda row: row["validation"]["ndcg"])["parameters"]
+
+    def best() -> dict[str, Any]:
+        return max(tried, key=lambda row: row["validation"]["ndcg"])["parameters"]
+
+    coarse = best()
+    for w, r in itertools.product((0.6, 1.0, 1.7), (0.6, 1.0, 1.7)):  # between the points of the grid
+        if (w, r) != (1.0, 1.0):
+            finer = {
+                "unobserved_weight": coarse["unobserved_weight"] * w,
+                "regularization": coarse["regularization"] * r,
+            }
+            attempt(coarse | finer)
+    for nu, factor in ((0.75, 3.0), (0.5, 10.0), (0.0, 100.0)):  # a smaller exponent wants a larger constant
+        attempt(best() | {"nu": nu, "regularization": best()["regularization"] * factor})
+    for share in (0.4, 0.6, 0.8, 1.5, 2.0):
+        attempt(best() | {"n_epochs": max(1, round(share * options.epochs))})
+    winner = best()
     final = {"parameters": winner, "test": score(winner, data.train, data.test, options.k)}
     print("best on validation, measured on test:", json.dumps(final))
     if options.save:

@@ -6,6 +6,7 @@ python -m benchmarks.ops.bench_topk --data gowalla --factors 64 --n 20 100
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def main() -> None:
                 figures["recsys_fast"].floor_seconds = 2.0 * users.size * len(items) / peak / 1e9
                 theirs = np.concatenate(contestants[f"implicit, batch {IMPLICIT_BATCHES[0]}"]())
                 figures["recsys_fast"].quality["rows equal"] = agreement(users, items, ours(), theirs)
-                title = f"top {n}, {options.data}, {kind}, {d} factors"
+                title = f"top {n}, {Path(options.data).stem}, {kind}, {d} factors"
                 print(harness.table(title, figures), flush=True)
                 work[title] = figures
     if options.save:

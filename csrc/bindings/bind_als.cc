@@ -18,8 +18,10 @@ double sweep(const py::object& x, const py::object& y, const py::object& spectru
   check_size("rows of x", x_rows.n, csr.view().n_rows);
   check_size("length of spectrum", spectrum_array.size(), y_rows.d);
   if (targets_array.size() != 0) check_size("length of targets", targets_array.size(), csr.nnz());
-  const AlsProblem problem{csr.view().values, targets_array.data_or_null(), spectrum_array.data(), target_offset,
-                           regularization, nu, unobserved_weight, biased};
+  const AlsProblem problem{csr.view().values,     targets_array.data_or_null(),
+                           spectrum_array.data(), target_offset,
+                           regularization,        nu,
+                           unobserved_weight,     biased};
   return without_gil([&] {
     return als_sweep<Cpu>(x_rows, y_rows, csr.view(), problem, static_cast<AlsSolver>(solver), n_steps, block_size,
                           n_threads);
@@ -42,7 +44,9 @@ double loss(const py::object& x, const py::object& y, const py::object& gram_x, 
   check_size("size of gram_y", gram_y_array.size(), y_rows.d * y_rows.d);
   check_size("length of col_counts", counts.size(), y_rows.n);
   if (targets_array.size() != 0) check_size("length of targets", targets_array.size(), csr.nnz());
-  const AlsProblem problem{csr.view().values, targets_array.data_or_null(), nullptr, target_offset, regularization, nu,
+  const AlsProblem problem{csr.view().values, targets_array.data_or_null(),
+                           nullptr,           target_offset,
+                           regularization,    nu,
                            unobserved_weight, biased};
   return without_gil([&] {
     return als_loss<Cpu>(x_rows, y_rows, gram_x_array.data(), gram_y_array.data(), csr.view(), problem, counts.data(),

@@ -71,9 +71,7 @@ class CsrArrays {
     if (values_.size() != 0) check_size("number of values", values_.size(), col_idx_.size());
     if (row_ptr_.size() < 1) throw ShapeError("length of row_ptr", row_ptr_.size(), 1);
   }
-  Csr view() const {
-    return {row_ptr_.data(), col_idx_.data(), values_.data_or_null(), row_ptr_.size() - 1, n_cols_};
-  }
+  Csr view() const { return {row_ptr_.data(), col_idx_.data(), values_.data_or_null(), row_ptr_.size() - 1, n_cols_}; }
   int64_t nnz() const { return col_idx_.size(); }
 
  private:

@@ -12,9 +12,10 @@ namespace recsys_fast {
 inline constexpr int kTileVectors = kVectorRegisters == 32 ? 4 : 2;
 inline constexpr int kTileRows = 6;
 
-// sum[i] += row i of the product of n_k columns: the tile's inner loop, for callers that keep the sums in registers.
+// sum[i] += a(i, .) b over n_k columns, a(i, k) = a[i][k * a_col]: the tile's inner loop, for callers that keep the
+// sums in registers and whose rows lie anywhere.
 template <int MR, int NV>
-RF_INLINE void gemm_accumulate(Vec (&sum)[MR][NV], int64_t n_k, const float* a, int64_t a_row, int64_t a_col,
+RF_INLINE void gemm_accumulate(Vec (&sum)[MR][NV], int64_t n_k, const float* const (&a)[MR], int64_t a_col,
                                const float* b, int64_t b_row) {
   for (int64_t k = 0; k < n_k; ++k) {
     Vec right[NV];
@@ -22,14 +23,15 @@ RF_INLINE void gemm_accumulate(Vec (&sum)[MR][NV], int64_t n_k, const float* a, 
     for (int v = 0; v < NV; ++v) right[v] = load(b + k * b_row + v * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i) {
-      const Vec left = broadcast(a[i * a_row + k * a_col]);
+      const Vec left = broadcast(a[i][k * a_col]);
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) sum[i][v] += left * right[v];
     }
   }
 }
 
-// c[i, j] (+)= sign * sum_k a(i, k) b(k, j): a(i, k) = a[i * a_row + k * a_col], b(k, j) = b[k * b_row + j]; MR x NV vectors.
+// c[i, j] (+)= sign * sum_k a(i, k) b(k, j): a(i, k) = a[i * a_row + k * a_col], b(k, j) = b[k * b_row + j]; MR x NV
+// vectors.
 template <int MR, int NV>
 RF_INLINE void gemm_tile(int64_t n_k, const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row,
                          float* c, int64_t c_row, float sign, bool accumulate) {

@@ -149,7 +149,11 @@ void set_poll_interrupt(PollInterrupt poll) { g_poll.store(poll); }
 void run_parallel(int64_t n, int64_t grain, int n_threads, ChunkFunction function, void* context) {
   if (n <= 0) return;
   grain = std::max<int64_t>(1, grain);
-  Job job{.function = function, .context = context, .n = n, .grain = grain, .n_chunks = (n - 1) / grain + 1,
+  Job job{.function = function,
+          .context = context,
+          .n = n,
+          .grain = grain,
+          .n_chunks = (n - 1) / grain + 1,
           .max_workers = 1};
   job.max_workers = static_cast<int>(std::clamp<int64_t>(n_threads, 1, job.n_chunks));
   if (job.max_workers == 1) {

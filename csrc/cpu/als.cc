@@ -59,8 +59,9 @@ struct Sweep {
     arena.reset(static_cast<size_t>(bytes(n)));
     float *scale = arena.take<float>(d_padded), *z = arena.take<float>(d_padded);
     float *weight = arena.take<float>(n), *target = arena.take<float>(n), *root = arena.take<float>(n);
-    AlsRow row{problem, y,     matrix.col_idx, matrix.row_ptr[u], matrix.row_ptr[u + 1], matrix.nnz(),
-               d_padded, scale, weight,         target,            0.0};
+    AlsRow row{
+        problem, y,  matrix.col_idx, matrix.row_ptr[u], matrix.row_ptr[u + 1], matrix.nnz(), d_padded, scale, weight,
+        target,  0.0};
     const Form how = form(n, row.read_entries());
     if (how != Form::kCg) {
       for (int64_t j = 0; j < n; ++j) root[j] = std::sqrt(weight[j]);
@@ -100,9 +101,8 @@ struct Sweep {
   double solve_form(Form how, const AlsRow& row, float* z, const float* root, Arena& arena) const {
     if (how == Form::kCg) return als_cg(row, z, n_steps, std::min(row.size(), n_resident), arena);
     if (how == Form::kSubspace) return als_subspace(row, z, root, n_steps, block, arena);
-    const double explained = how == Form::kDual
-                                 ? als_dual(row, z, root, arena)
-                                 : als_primal(row, z, 0, d_padded, root, row.target, nullptr, arena);
+    const double explained = how == Form::kDual ? als_dual(row, z, root, arena)
+                                                : als_primal(row, z, 0, d_padded, root, row.target, nullptr, arena);
     return row.constant - explained;
   }
 };
@@ -116,9 +116,16 @@ double als_sweep<Cpu>(Rows<float> x, Rows<const float> y, Csr matrix, const AlsP
   std::vector<float> unobserved(dp, 0.0f);
   for (int64_t k = 0; k < y.d; ++k) unobserved[k] = problem.unobserved_weight * problem.spectrum[k];
   const float largest = *std::max_element(unobserved.begin(), unobserved.end());
-  const Sweep sweep{.x = x, .y = y, .matrix = matrix, .problem = problem, .solver = solver, .n_steps = n_steps,
-                    .block = std::min(dp, padded(std::max(1, block_size))), .d_padded = dp,
-                    .n_resident = std::max<int64_t>(16, kResidentBytes / (dp * 4)), .unobserved = unobserved.data(),
+  const Sweep sweep{.x = x,
+                    .y = y,
+                    .matrix = matrix,
+                    .problem = problem,
+                    .solver = solver,
+                    .n_steps = n_steps,
+                    .block = std::min(dp, padded(std::max(1, block_size))),
+                    .d_padded = dp,
+                    .n_resident = std::max<int64_t>(16, kResidentBytes / (dp * 4)),
+                    .unobserved = unobserved.data(),
                     .floor = std::max(largest * 1e-6f, 1e-12f)};
   std::vector<double> objective((x.n + kRowsPerTask - 1) / kRowsPerTask, 0.0);
   parallel_for(x.n, kRowsPerTask, n_threads, [&](int64_t begin, int64_t end, int) {

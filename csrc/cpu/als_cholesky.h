@@ -16,10 +16,10 @@ inline int64_t als_primal_bytes(int64_t width) {
                               Arena::padded<float>(als_panel_rows(width) * width));
 }
 
-// Solves (I + sum_j c_j v_j v_j^T) z = sum_j g_j v_j + start over columns [first, first + width) of v. root_weight (n) is
-// c^1/2. start may be null. Overwrites z (width). Returns z . (right-hand side), NaN when the factorization failed.
+// Solves (I + sum_j c_j v_j v_j^T) z = sum_j g_j v_j + start over columns [first, first + width) of v. root_weight (n)
+// is c^1/2. start may be null. Overwrites z (width). Returns z . (right-hand side), NaN when the factorization failed.
 inline double als_primal(const AlsRow& row, float* z, int64_t first, int64_t width, const float* root_weight,
-                       const float* g, const float* start, Arena& arena) {
+                         const float* g, const float* start, Arena& arena) {
   const int64_t n = row.size(), stride = width + kLanes, panel_rows = als_panel_rows(width);
   float* a = arena.take<float>(width * stride);
   float *inv = arena.take<float>(width), *b = arena.take<float>(width);
@@ -71,7 +71,8 @@ inline double als_dual(const AlsRow& row, float* z, const float* root_weight, Ar
   for (int64_t i = 0; i < np; ++i) h[i] = i < n ? row.target[i] / root_weight[i] : 0.0f;
   std::fill(panel + n * width, panel + np * width, 0.0f);
   for (int64_t i = 0; i < np; i += kLanes) {
-    for (int64_t k = 0; k < width; k += kLanes) transpose_tile(transposed + k * np + i, np, panel + i * width + k, width);
+    for (int64_t k = 0; k < width; k += kLanes)
+      transpose_tile(transposed + k * np + i, np, panel + i * width + k, width);
   }
   syrk_upper(a, stride, transposed, np, np, width, 1.0f, false);
   for (int64_t i = 0; i < np; ++i) {

@@ -1,8 +1,8 @@
 // One row of an ALS sweep: its entries, and its least squares problem scaled so that everything but the entries is I.
 //
-// y is in the eigenbasis of its Gram matrix, so a row's normal equations are (D + sum_j c_j y_j y_j^T) x = sum_j t_j y_j
-// with D = w0 diag(spectrum) + reg_u diagonal. With s = D^-1/2, v_j = s * y_j and x = s * z they read
-// (I + V^T C V) z = V^T t: no product with a Gram matrix anywhere, and a well conditioned system.
+// y is in the eigenbasis of its Gram matrix, so a row's normal equations are (D + sum_j c_j y_j y_j^T) x = sum_j t_j
+// y_j with D = w0 diag(spectrum) + reg_u diagonal. With s = D^-1/2, v_j = s * y_j and x = s * z they read (I + V^T C V)
+// z = V^T t: no product with a Gram matrix anywhere, and a well conditioned system.
 #pragma once
 
 #include <algorithm>
@@ -22,10 +22,10 @@ struct AlsRow {
   int64_t begin, end;      // this row's entries
   int64_t nnz;             // of the whole matrix
   int64_t d_padded;
-  const float* scale;      // (d_padded) s, zero in the padding
-  float* weight;           // (n) c_j >= 0
-  float* target;           // (n) t_j
-  double constant;         // sum of t'_j
+  const float* scale;  // (d_padded) s, zero in the padding
+  float* weight;       // (n) c_j >= 0
+  float* target;       // (n) t_j
+  double constant;     // sum of t'_j
 
   int64_t size() const { return end - begin; }
 
@@ -74,7 +74,8 @@ struct AlsRow {
         const int64_t k = std::max(whole, first);
         store(out + k - first, load(tail) * load(scale + k) * f);
       }
-      if (problem.biased && y.d - 1 >= first && y.d - 1 < first + n_columns) out[y.d - 1 - first] = scale[y.d - 1] * f[0];
+      if (problem.biased && y.d - 1 >= first && y.d - 1 < first + n_columns)
+        out[y.d - 1 - first] = scale[y.d - 1] * f[0];
     }
   }
 };

@@ -2,8 +2,8 @@
 // unobserved part do not couple, so a block's system is I + V_B^T C V_B and its gradient needs the predictions only.
 #pragma once
 
-#include "cpu/als_cholesky.h"
 #include "cpu/als_cg.h"
+#include "cpu/als_cholesky.h"
 
 namespace recsys_fast {
 

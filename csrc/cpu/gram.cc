@@ -12,8 +12,8 @@
 namespace recsys_fast {
 namespace {
 
-constexpr int64_t kPanelRows = 96;     // rows of a factor table that go through the caches together
-constexpr int64_t kOutputRows = 192;   // rows of the Gram matrix that one task owns
+constexpr int64_t kPanelRows = 96;    // rows of a factor table that go through the caches together
+constexpr int64_t kOutputRows = 192;  // rows of the Gram matrix that one task owns
 
 // Copies n rows of width d into rows of width d_padded, zero-filled.
 void pad_rows(float* out, int64_t d_padded, const float* in, int64_t d, int64_t n) {

@@ -64,7 +64,8 @@ void AucTile::score(int64_t slot, const std::vector<int32_t>& ids, std::vector<f
     const int64_t n = std::min<int64_t>(kPanel, std::ssize(ids) - at);
     pack_panel(own_panel_.data(), task_.items, ids.data() + at, n);
     Vec sum[1][kTileVectors] = {};
-    gemm_accumulate(sum, d_, query_slot(rows_, slot, d_), 0, kTileRows, own_panel_.data(), kPanel);
+    const float* const row[1] = {query_slot(rows_, slot, d_)};
+    gemm_accumulate(sum, d_, row, kTileRows, own_panel_.data(), kPanel);
     for (int v = 0; v < kTileVectors; ++v) store(scores.data() + at + v * kLanes, sum[0][v]);
   }
   scores.resize(ids.size());
@@ -91,7 +92,9 @@ void AucTile::start(User& user, int64_t slot) {
 
 void AucTile::count(int64_t panel, int64_t first, int64_t n) {
   Vec sum[kTileRows][kTileVectors] = {};
-  gemm_accumulate(sum, d_, rows_ + first * d_, 1, kTileRows, panels_.panel(panel), kPanel);
+  const float* rows[kTileRows];
+  for (int i = 0; i < kTileRows; ++i) rows[i] = rows_ + first * d_ + i;
+  gemm_accumulate(sum, d_, rows, kTileRows, panels_.panel(panel), kPanel);
   const int64_t width = panels_.width(panel);
   for (int i = 0; i < kTileRows; ++i) {
     if (i >= n) return;
@@ -144,7 +147,8 @@ void rank_auc<Cpu>(double* out, Rows<const float> queries, Rows<const float> ite
     if (test.row_size(user) > 0) wanted.push_back(static_cast<int32_t>(user));
   }
   const RankTask task{queries, items, eligible, 0, wanted.data(), std::ssize(wanted)};
-  const ItemPanels panels(items, eligible.candidates, task.n_candidates(), n_threads);
+  const Basis as_they_are(items, task.n_candidates(), 0, n_threads);
+  const ItemPanels panels(items, eligible.candidates, task.n_candidates(), as_they_are, n_threads);
   parallel_for(task.n_wanted, tile_queries(task, kTileQueries, n_threads), n_threads,
                [&](int64_t begin, int64_t end, int) { AucTile(task, test, panels).run(out, begin, end); });
 }

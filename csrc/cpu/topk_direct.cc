@@ -41,8 +41,7 @@ class Finder {
     for (int64_t at = begin; at < end; at += kScoreBlock) {
       const int64_t n = std::min<int64_t>(kScoreBlock, end - at);
       for (int64_t j = 0; j < kScoreBlock; ++j) {
-        const int64_t place = at + std::min(j, n - 1);
-        ids[j] = task.eligible.candidates == nullptr ? static_cast<int32_t>(place) : task.eligible.candidates[place];
+        ids[j] = task.candidate(at + std::min(j, n - 1));  // repeats fill the last group of 8
       }
       for (int64_t i = 0; i < n_queries_; ++i) {
         const float* query = candidates[i].query();

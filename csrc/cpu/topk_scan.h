@@ -21,6 +21,9 @@ struct RankTask {
   int64_t n_wanted;
 
   int64_t n_candidates() const { return eligible.candidates == nullptr ? items.n : eligible.n_candidates; }
+  int32_t candidate(int64_t j) const {
+    return eligible.candidates == nullptr ? static_cast<int32_t>(j) : eligible.candidates[j];
+  }
   int64_t query(int64_t i) const { return wanted == nullptr ? i : wanted[i]; }
   IdRow seen(int64_t query) const {
     if (eligible.seen_row_ptr == nullptr) return {};

@@ -23,9 +23,9 @@ struct AlsProblem {
   bool biased;  // the last column of x and y is a bias: y's counts as feature 1, its value is taken off the target
 };
 
-// x (n, d) <- argmin per row, given y (m, d), m = matrix.n_cols; rows without entries become 0. Overwrites x; reads x as
-// the start of cg and subspace. Returns the sum of the rows' minima. Deterministic for any n_threads.
-// Hu, Koren & Volinsky 2008; Takacs, Pilaszy & Tikk 2011 (cg); Rendle et al. 2021 (subspace).
+// x (n, d) <- argmin per row, given y (m, d), m = matrix.n_cols; rows without entries become 0. Overwrites x; reads x
+// as the start of cg and subspace. Returns the sum of the rows' minima. Deterministic for any n_threads. Hu, Koren &
+// Volinsky 2008; Takacs, Pilaszy & Tikk 2011 (cg); Rendle et al. 2021 (subspace).
 template <class Device>
 double als_sweep(Rows<float> x, Rows<const float> y, Csr matrix, const AlsProblem& problem, AlsSolver solver,
                  int n_steps, int block_size, int n_threads);

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys_fast._numba.als_solvers import solve_cg, solve_dual, solve_primal
 from recsys_fast._numba.als_subspace import solve_subspace
 from recsys_fast._numba.als_tile import Work, features, gather, predict
-from recsys_fast._numba.cholesky import PANEL
+from recsys_fast._numba.blas import BLOCK, VECTOR_FLOATS
 from recsys_fast._numba.parallel import serial
 from recsys_fast._numba.pieces import run_pieces
 from recsys_fast._numba.topk import read_only
@@ -20,12 +20,12 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-_CHOLESKY, _CG, _SUBSPACE, _SCORES = 0, 1, 2, 3  # the last solves nothing: it is how the loss of given rows is had
+_CHOLESKY, _CG, _SUBSPACE = 0, 1, 2
+_SCORES = 3  # solves nothing: it is how the loss of given rows is had
+_DUAL = 4  # only chosen for a row, never asked for
 _RESIDENT = 1 << 17  # floats of a row's features that are gathered once and stay in L2
+_NARROW = 160  # the largest width at which a system costs less than fetching a long row in every step
 _PIECE_WORK = 5e7  # floating-point operations between two looks at what else there is to do: some 10 ms
-# Products below these sizes run on the calling thread in OpenBLAS, which is what a thread of ours wants.
-_VECTOR_FLOATS = 9216
-_MATRIX_WORK = 1 << 18
 
 
 def als_sweep(
@@ -40,13 +40,14 @@ def als_sweep(
     Hu, Koren, Volinsky 2008; Takacs, Pilaszy, Tikk 2011; Rendle et al. 2021.
     """
     d = y.shape[1]
-    width = d if solver == _CHOLESKY else 1 if solver in (_CG, _SCORES) else min(block_size, d)
     losses = np.zeros(len(x))
     y, spectrum, row_ptr, col_idx, weights, targets = read_only(y, spectrum, row_ptr, col_idx, weights, targets)
     longest = int(np.diff(row_ptr).max(initial=0))
+    width = min(block_size, d) if solver == _SUBSPACE else d
+    widest = width if solver in (_CHOLESKY, _SUBSPACE) or (solver == _CG and _is_long(longest, d)) else 1
 
     def worker() -> Callable[[int, int], object]:
-        work = _work(d, longest, width)
+        work = _work(d, longest, widest)
         return lambda first, last: _sweep_rows(
             first, last, losses, x, y, spectrum, row_ptr, col_idx, weights, targets, float(target_offset),
             float(regularization), float(nu), float(unobserved_weight), bool(biased), solver, n_steps, width, work,
@@ -73,9 +74,10 @@ def als_loss(
 
 def _work(d: int, longest: int, widest: int) -> Work:
     """Allocate one thread's scratch space for systems of ``widest`` unknowns at most."""
-    step = max(16, _VECTOR_FLOATS // d, 64)
-    resident = max(step * d, min(longest * d, max(_RESIDENT, widest * widest)))
-    sizes = (resident, max(step, PANEL) * d, widest**2, widest**2, longest, longest, longest, longest, d)
+    packed, system = BLOCK * max(widest, min(d, BLOCK)), widest * widest
+    # The tile holds at least what is multiplied at once, and all of a row that is shorter than its system.
+    resident = max(VECTOR_FLOATS, BLOCK * d, min(longest * d, max(_RESIDENT, widest * d)))
+    sizes = (resident, max(packed, VECTOR_FLOATS), packed, BLOCK * BLOCK, system, system, *[longest] * 4, d)
     return Work._make([*(np.empty(size, np.float32) for size in sizes), np.empty((6, d), np.float32)])
 
 
@@ -110,45 +112,41 @@ def _pieces(row_ptr: I64, d: int, width: int, solver: int, n_steps: int) -> I64:
 
 
 @serial
-def _matrix_step(d: int) -> int:
-    """Entries per product of d x d systems."""
-    return max(16, min(64, _MATRIX_WORK // (d * d)))
-
-
-@serial
 def _load_row(
-    work: Work, y: F32, ids: I32, weights: F32, targets: F32, offset: float, start: int, biased: bool,
-) -> None:  # fmt: skip
+    confidences: F32, linear: F32, y: F32, ids: I32, weights: F32, targets: F32, offset: float, start: int, biased: bool
+) -> None:
     """Fill the row's confidences and linear terms: a weight that is not positive is confidence |c| in target 0."""
     last = y.shape[1] - 1
     for j in range(len(ids)):
         c = weights[start + j] if len(weights) > 0 else np.float32(1.0)
-        work.confidences[j] = abs(c)
+        confidences[j] = abs(c)
         if len(targets) == 0:
-            work.linear[j] = np.float32(c + offset) if c > 0.0 else np.float32(0.0)
+            linear[j] = np.float32(c + offset) if c > 0.0 else np.float32(0.0)
         elif biased:
-            work.linear[j] = targets[start + j] - y[ids[j], last]
+            linear[j] = targets[start + j] - y[ids[j], last]
         else:
-            work.linear[j] = targets[start + j]
+            linear[j] = targets[start + j]
 
 
 @serial
-def _has_dual(work: Work, n: int) -> bool:
+def _has_dual(diagonal: F32, confidences: F32, n: int) -> bool:
     """Whether D and the confidences can be divided by."""
     smallest = np.float32(1.0)
-    for k in range(len(work.diagonal)):
-        smallest = min(smallest, work.diagonal[k])
+    for k in range(len(diagonal)):
+        smallest = min(smallest, diagonal[k])
     for j in range(n):
-        smallest = min(smallest, work.confidences[j])
+        smallest = min(smallest, confidences[j])
     return bool(smallest > 1e-20)
 
 
 @serial
-def _row_loss(x: F32, work: Work, n: int, spectrum: F32, penalty: float, w0: float, squared: bool) -> float:
+def _row_loss(
+    x: F32, confidences: F32, linear: F32, scores: F32, n: int, spectrum: F32, penalty: float, w0: float, squared: bool
+) -> float:
     """Return the row's loss from its scores, in float64."""
     total = 0.0
     for j in range(n):
-        c, t, s = np.float64(work.confidences[j]), np.float64(work.linear[j]), np.float64(work.scores[j])
+        c, t, s = np.float64(confidences[j]), np.float64(linear[j]), np.float64(scores[j])
         total += (t * t if squared else t) - 2.0 * t * s + c * s * s
     for k in range(len(x)):
         value = np.float64(x[k])
@@ -157,14 +155,32 @@ def _row_loss(x: F32, work: Work, n: int, spectrum: F32, penalty: float, w0: flo
 
 
 @serial
+def _form(n: int, d: int, width: int, solver: int, dual: bool) -> int:
+    """Return how a row is solved: exactly where that costs less than what was asked for."""
+    if solver == _CHOLESKY or (solver == _SUBSPACE and width >= d):
+        return _DUAL if dual and n < d else _CHOLESKY
+    if solver == _SUBSPACE and dual and n <= width:
+        return _DUAL
+    if solver == _CG and _is_long(n, d):
+        return _CHOLESKY
+    return solver
+
+
+@serial
+def _is_long(n: int, d: int) -> bool:
+    """Whether conjugate gradients would gather the row anew in every step, which costs more than its d x d system."""
+    return n * d > _RESIDENT and d <= _NARROW
+
+
+@serial
 def _sweep_rows(
     first: int, last: int, losses: F64, x: F32, y: F32, spectrum: F32, row_ptr: I64, col_idx: I32, weights: F32,
     targets: F32, offset: float, reg: float, nu: float, w0: float, biased: bool, solver: int, n_steps: int,
-    block_size: int, work: Work,
+    width: int, work: Work,
 ) -> None:  # fmt: skip
     """Solve rows first..last."""
     m, d = y.shape
-    step = max(16, _VECTOR_FLOATS // d)
+    c, t, s, tile, diagonal = work.confidences, work.linear, work.scores, work.tile, work.diagonal
     for u in range(first, last):
         start, n = row_ptr[u], row_ptr[u + 1] - row_ptr[u]
         row, ids = x[u], col_idx[start : start + n]
@@ -173,19 +189,19 @@ def _sweep_rows(
             continue
         penalty = reg * (n + w0 * m) ** nu
         for k in range(d):
-            work.diagonal[k] = w0 * spectrum[k] + penalty
-        _load_row(work, y, ids, weights, targets, offset, start, biased)
-        dual = solver != _CG and n < block_size and _has_dual(work, n)
-        if n * d <= len(work.tile) and solver != _SUBSPACE:
-            gather(work, y, ids, 0, n, biased)
-        if solver == _CHOLESKY and dual:
-            solve_dual(row, work.scores[:n], features(work, y, ids, 0, n, biased), work.linear[:n], work.diagonal, work)
-        elif solver == _CHOLESKY:
-            solve_primal(row, y, ids, work, biased, _matrix_step(d))
-        elif solver == _CG:
-            solve_cg(row, y, ids, work, biased, n_steps, step)
-        elif solver == _SUBSPACE:
-            solve_subspace(row, y, ids, work, biased, n_steps, block_size, dual, _matrix_step(block_size))
+            diagonal[k] = w0 * spectrum[k] + penalty
+        _load_row(c, t, y, ids, weights, targets, offset, start, biased)
+        form = _form(n, d, width, solver, _has_dual(diagonal, c, n))
+        if n * d <= len(tile) and form != _SUBSPACE:
+            gather(tile, y, ids, 0, n, biased)
+        if form == _DUAL:
+            solve_dual(row, s[:n], features(tile, y, ids, 0, n, biased), t[:n], diagonal, work)
+        elif form == _CHOLESKY:
+            solve_primal(row, y, ids, work, biased)
+        elif form == _CG:
+            solve_cg(row, y, ids, work, biased, n_steps)
+        elif form == _SUBSPACE:
+            solve_subspace(row, y, ids, work, biased, n_steps, width)
         else:
-            predict(work, y, ids, row, biased, step)
-        losses[u] = _row_loss(row, work, n, spectrum, penalty, w0, len(targets) > 0)
+            predict(s, tile, y, ids, row, biased)
+        losses[u] = _row_loss(row, c, t, s, n, spectrum, penalty, w0, len(targets) > 0)

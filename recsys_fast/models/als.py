@@ -13,7 +13,7 @@ from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.als_explain import Explanation, explain
 from recsys_fast.models.als_problem import SOLVERS, AlsProblem, choose_solver
-from recsys_fast.models.als_training import AlsTrainer, snapshot_bytes
+from recsys_fast.models.als_training import AlsTrainer, snapshot_bytes, working_bytes
 from recsys_fast.models.factors import F32, FactorModel
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
 from recsys_fast.ops import Csr
@@ -65,7 +65,7 @@ class ALS(FactorModel):
         seed_: the int that the initial factors came from.
         n_epochs_: finished epochs.
 
-    Interruptions: while both tables together take at most 32 MB, a copy of the last epoch is kept and Ctrl-C (or a
+    Interruptions: while both tables together take at most 48 MB, a copy of the last epoch is kept and Ctrl-C (or a
     failure) restores it exactly. Larger tables are not copied: rows that the interrupted sweep had reached keep their
     newer values, so that the loss is at most that of the last finished epoch. Either way the model is usable.
     """
@@ -230,7 +230,8 @@ class ALS(FactorModel):
         return table[:, -1]
 
     def _queries(self, users: NDArray[np.int32] | None) -> F32:
-        table = self._users if users is None else self._users[users]
+        run = slice(None) if users is None else inputs.run_of(users)
+        table = self._users[users if run is None else run]
         return self._with_biases(table) if self._explicit else table
 
     def _with_biases(self, users: F32) -> F32:
@@ -336,6 +337,7 @@ class ALS(FactorModel):
             "transpose": 8 * (n_items + 1) + 4 * matrix.nnz + values,
             "weights": 0 if self._explicit or self.alpha == 1 else 4 * matrix.nnz,
             "snapshot": snapshot_bytes(n_users, n_items, width),
+            "work": working_bytes(width, self.n_threads),
         }
         return {**parts, "total": sum(parts.values())}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast import ops
+from recsys_fast import backend, ops
 from recsys_fast.errors import DivergedError
 from recsys_fast.models.als_problem import AlsProblem
 
@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 
 F32 = NDArray[np.float32]
 
-# A fit may use 64 MB beyond factors, matrix and transpose; half of it goes into keeping the last epoch's factors.
-_SNAPSHOT_LIMIT = 32 << 20
+# A fit may use 64 MB beyond factors, matrix and transpose; what the sweeps leave of it keeps the last epoch.
+_SNAPSHOT_LIMIT = 48 << 20
 
 
 def snapshot_bytes(n_users: int, n_items: int, width: int) -> int:
     """Return the size of the copy of both tables that training keeps; 0 where they are too large to copy."""
     size = 4 * width * (n_users + n_items)
     return size if size <= _SNAPSHOT_LIMIT else 0
+
+
+def working_bytes(width: int, n_threads: int | None) -> int:
+    """Return about what the sweeps and the eigensolver need besides: tiles per thread, square matrices once."""
+    return backend.resolve_threads(n_threads) * (4 << 20) + 64 * width * width
 
 
 class AlsTrainer:
@@ -54,11 +59,13 @@ class AlsTrainer:
             self.spectrum = problem.to_item_basis(users, items) if spectrum is None else spectrum
         self.safe = snapshot_bytes(len(users), len(items), users.shape[1]) > 0
         self.kept: tuple[F32, F32, F32] | None = None
-        self.sweeping_items = False
+        self.stage = "whole"
 
     def epoch(self) -> float:
         """Train one epoch and return the loss; NaN where it diverged."""
+        self.stage = "whole"
         self._keep()
+        self.stage = "users"
         try:
             return self._epoch()
         except DivergedError:
@@ -70,7 +77,7 @@ class AlsTrainer:
             loss = problem.sweep(x, y, self.spectrum, self.by_user)
         if not math.isfinite(loss):
             return math.nan
-        self.sweeping_items = True
+        self.stage = "items"
         spectrum = self.spectrum if problem.explicit else self._rotated_to(x)
         with self._mean_in(x):
             loss = problem.sweep(y, x, spectrum, self.by_item)
@@ -78,7 +85,7 @@ class AlsTrainer:
             return math.nan
         if not problem.explicit:
             self.spectrum = self._rotated_to(y)
-        self.sweeping_items = False
+        self.stage = "done"
         self._publish()
         return loss + problem.penalty(x, self.by_user)
 
@@ -127,7 +134,7 @@ class AlsTrainer:
 
     def rollback(self) -> None:
         """Restore the copy; without one, complete the interrupted sweep's state to something consistent."""
-        if not self.model.is_fitted:
+        if self.stage == "whole" or not self.model.is_fitted:
             return
         if self.kept is not None:
             np.copyto(self.users, self.kept[0])
@@ -136,19 +143,18 @@ class AlsTrainer:
         else:
             _zero_bad_rows(self.users)
             _zero_bad_rows(self.items)
-            if self.sweeping_items and not self.problem.explicit:
+            if self.stage == "items" and not self.problem.explicit:
                 self.spectrum = self._rotated_to(self.items)
-        self.sweeping_items = False
+        self.stage = "whole"
         self._publish()
 
 
 def _zero_bad_rows(table: F32) -> None:
-    """Set rows with a value that is not finite to zero: those users or items are then as if without history."""
+    """Set rows that diverged (their squares may not add up in float32) to zero, as if without history."""
     block = max(1, (1 << 20) // table.shape[1])
     for start in range(0, len(table), block):
         part = table[start : start + block]
-        bad = ~np.isfinite(part).all(axis=1)
-        part[bad] = 0.0
+        part[~(np.abs(part) < 1e15).all(axis=1)] = 0.0
 
 
 def run_to_the_end(function: Callable[[], None]) -> None:
@@ -157,7 +163,7 @@ def run_to_the_end(function: Callable[[], None]) -> None:
     Python raises KeyboardInterrupt in the main thread only, so a short-lived thread is out of its reach.
     """
     failure: list[BaseException] = []
-    done = threading.Event()  # Thread.join takes a thread for ended when it is interrupted (CPython issue 90882)
+    done = threading.Event()  # Thread.join takes a thread for ended when it is interrupted
 
     def guarded() -> None:
         try:

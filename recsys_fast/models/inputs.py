@@ -73,8 +73,21 @@ def check_matrix(matrix: Any, name: str, n_rows: int | None = None, n_cols: int 
     raise ValueError(message(name, got, f"shape {wanted}"))
 
 
+def run_of(rows: NDArray[np.integer[Any]]) -> slice | None:
+    """Return the slice that ``rows`` are when each follows the one before (so that nothing need be copied), or None."""
+    if not len(rows) or int(rows[-1]) - int(rows[0]) != len(rows) - 1 or (np.diff(rows) != 1).any():
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
 def take_rows(csr: Csr, rows: NDArray[np.integer[Any]]) -> Csr:
-    """Return the matrix of the given rows, in that order (new arrays)."""
+    """Return the matrix of the given rows, in that order; its arrays are views where the rows follow each other."""
+    run = run_of(rows)
+    if run is not None:
+        begin, end = int(csr.row_ptr[run.start]), int(csr.row_ptr[run.stop])
+        values = None if csr.values is None else csr.values[begin:end]
+        row_ptr = csr.row_ptr[run.start : run.stop + 1] - begin
+        return Csr(row_ptr, csr.col_idx[begin:end], values, len(rows), csr.n_cols)
     starts = csr.row_ptr[rows]
     lengths = csr.row_ptr[rows.astype(np.int64) + 1] - starts
     row_ptr = np.zeros(len(rows) + 1, np.int64)

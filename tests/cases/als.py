@@ -100,10 +100,10 @@ CASES = [
     Case("biased", 40, 150, 33, 40, "ratings", targets=True, unobserved_weight=0.0, regularization=0.05, biased=True),
     Case("biased narrow", 40, 60, 2, 9, "ratings", targets=True, unobserved_weight=0.0, biased=True),
     Case("width 64", 40, 400, 64, 50),
-    Case("width 128", 24, 600, 128, 90, "counts"),
-    Case("width 200", 16, 700, 200, 150, "counts"),
+    Case("width 128", 10, 400, 128, 90, "counts"),
+    Case("width 200", 8, 400, 200, 150, "counts"),
     Case("weak penalty", 24, 200, 40, 30, regularization=1e-5, unobserved_weight=1e-3),
-    Case("heavy row", 4, 9000, 24, 4000, "counts"),
+    Case("heavy row", 4, 7000, 24, 3000, "counts"),
 ]
 
 

@@ -79,12 +79,49 @@ def test_tables_too_large_to_copy_stay_consistent_and_no_worse(
     if feedback == "implicit":
         gram = interrupted._items.astype(np.float64).T @ interrupted._items
         np.testing.assert_allclose(gram, np.diag(interrupted._spectrum), atol=1e-5 * gram.max())
-    assert als_problem.AlsProblem.sweep is not None
     going_on = interrupted.history_["loss"][-1]
     interrupted.partial_fit(ratings())
     assert interrupted.history_["loss"][-1] < going_on
     uninterrupted = model(device, feedback).fit(ratings())
     assert uninterrupted.history_["loss"][:2] == interrupted.history_["loss"][:2]
+
+
+def test_rows_that_diverged_are_dropped_where_there_is_no_copy(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(als_training, "_SNAPSHOT_LIMIT", 0)
+    sweep, calls = als_problem.AlsProblem.sweep, []
+
+    def failing(self: Any, x: Any, *rest: Any) -> float:
+        loss = sweep(self, x, *rest)
+        calls.append(1)
+        if len(calls) == 6:
+            x[3], x[4] = np.nan, 1e30
+            return float("nan")
+        return loss
+
+    diverged = model(device, "implicit")
+    with monkeypatch.context() as patch:
+        patch.setattr(als_problem.AlsProblem, "sweep", failing)
+        with pytest.raises(rf.errors.DivergedError, match="epoch 3"):
+            diverged.fit(ratings())
+    assert np.isfinite(diverged.score(np.arange(30))).all()
+    assert (diverged.item_factors_[[3, 4]] == 0).all()
+    assert (diverged.item_factors_[5] != 0).any()
+
+
+def test_an_interruption_while_the_copy_is_made_changes_nothing(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted, copyto, calls = model(device, "implicit"), np.copyto, []
+
+    def failing(target: Any, source: Any) -> None:
+        calls.append(1)
+        if len(calls) == 4:  # the users of the second epoch are copied, its items not yet
+            raise KeyboardInterrupt
+        copyto(target, source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(als_training.np, "copyto", failing)
+        with pytest.raises(KeyboardInterrupt):
+            interrupted.fit(ratings())
+    assert same_state(interrupted, model(device, "implicit", n_epochs=2).fit(ratings()))
 
 
 def test_rotations_are_never_cut_short() -> None:
@@ -149,7 +186,8 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_fits_and_recommends(device: str) -> None:
-    done = subprocess.run([sys.executable, "-c", _FORK, device], timeout=200, capture_output=True, text=True)
+    command, env = [sys.executable, "-c", _FORK, device], {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, timeout=200, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
 
 

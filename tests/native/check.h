@@ -72,17 +72,17 @@ inline int run_all() {
   static const ::recsys_fast::test::Register register_##name(#name, name); \
   static void name()
 
-#define CHECK(condition)                                                               \
-  do {                                                                                 \
+#define CHECK(condition)                                                                \
+  do {                                                                                  \
     if (!(condition)) ::recsys_fast::test::fail(__FILE__, __LINE__, "not " #condition); \
   } while (false)
 
 // As CHECK, and says which size or parameter failed.
-#define CHECK_AT(condition, at)                                                                                     \
-  do {                                                                                                              \
-    if (!(condition)) {                                                                                             \
-      ::recsys_fast::test::fail(__FILE__, __LINE__, "not " #condition " at " #at " = " + std::to_string(at));        \
-    }                                                                                                               \
+#define CHECK_AT(condition, at)                                                                               \
+  do {                                                                                                        \
+    if (!(condition)) {                                                                                       \
+      ::recsys_fast::test::fail(__FILE__, __LINE__, "not " #condition " at " #at " = " + std::to_string(at)); \
+    }                                                                                                         \
   } while (false)
 
 #define CHECK_THROWS(expression, Error)                                                          \

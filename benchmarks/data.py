@@ -29,3 +29,12 @@ def load(name: str) -> Any:
     if data.train is None:
         return data.interactions.csr, None
     return data.train.csr, data.test.csr if data.test is not None else None
+
+
+def for_peer(matrix: Any) -> Any:
+    """Return a writable scipy ``csr_matrix`` with int32 indices throughout: what the peers take."""
+    from scipy import sparse
+
+    out = sparse.csr_matrix(matrix, copy=True)
+    out.indptr, out.indices = out.indptr.astype(np.int32), out.indices.astype(np.int32)
+    return out

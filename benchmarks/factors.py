@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import data
+
 
 def als(matrix: Any, d: int) -> tuple[np.ndarray, np.ndarray]:
     """Return this package's ALS factors after 10 epochs: users ``(n_users, d)``, items ``(n_items, d)`` float32."""
@@ -19,8 +21,7 @@ def als(matrix: Any, d: int) -> tuple[np.ndarray, np.ndarray]:
 def bpr(matrix: Any, d: int) -> tuple[np.ndarray, np.ndarray]:
     """Return implicit's BPR factors, the bias as one more column, ``d + 1`` wide, float32."""
     from implicit.bpr import BayesianPersonalizedRanking
-    from scipy import sparse
 
     model = BayesianPersonalizedRanking(factors=d, iterations=40, num_threads=2, random_state=0)
-    model.fit(sparse.csr_matrix(matrix), show_progress=False)
+    model.fit(data.for_peer(matrix), show_progress=False)
     return model.user_factors.astype(np.float32), model.item_factors.astype(np.float32)

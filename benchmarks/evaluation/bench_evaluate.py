@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,24 +16,15 @@ from recsys_fast import ops
 
 
 def irspack_evaluator(users: np.ndarray, items: np.ndarray, train: Any, test: Any, k: int, n_threads: int) -> Any:
-    """Return a function that evaluates with irspack's C++ evaluator over dense score blocks."""
+    """Return a function that evaluates with irspack's C++ evaluator over a recommender that holds these factors."""
     from irspack import Evaluator
-    from scipy import sparse
+    from irspack.recommenders.ials import IALSRecommender
 
-    evaluator = Evaluator(sparse.csr_matrix(test), offset=0, cutoff=k, n_threads=n_threads, mb_size=1024)
-    train = sparse.csr_matrix(train)
-
-    def block(begin: int, end: int) -> np.ndarray:
-        scores = users[begin:end] @ items.T
-        rows = train[begin:end].tocoo()
-        scores[rows.row, rows.col] = -np.inf
-        return scores
-
-    recommender = SimpleNamespace(
-        n_users=len(users), n_items=len(items),
-        get_score_remove_seen_block=block, get_score_block=lambda b, e: users[b:e] @ items.T,
-        get_score_remove_seen=lambda index: np.concatenate([block(i, i + 1) for i in index]),
-    )  # fmt: skip
+    evaluator = Evaluator(data.for_peer(test), offset=0, cutoff=k, n_threads=n_threads, mb_size=1024)
+    train = data.for_peer(train)
+    recommender = IALSRecommender(train, n_components=items.shape[1], n_threads=n_threads, train_epochs=0)
+    recommender.start_learning()
+    recommender.trainer.core_trainer.user, recommender.trainer.core_trainer.item = users, items
 
     def run() -> dict[str, float]:
         scores = evaluator.get_score(recommender)
@@ -45,16 +35,12 @@ def irspack_evaluator(users: np.ndarray, items: np.ndarray, train: Any, test: An
 
 def implicit_evaluator(users: np.ndarray, items: np.ndarray, train: Any, test: Any, k: int, n_threads: int) -> Any:
     """Return a function that evaluates with implicit's ranking_metrics_at_k (its NDCG; it has no recall)."""
-    from implicit.cpu.matrix_factorization_base import MatrixFactorizationBase
+    from implicit.cpu.als import AlternatingLeastSquares
     from implicit.evaluation import ranking_metrics_at_k
-    from scipy import sparse
 
-    class Fixed(MatrixFactorizationBase):  # type: ignore[misc]
-        def fit(self, *_: Any) -> None: ...
-
-    model = Fixed()
-    model.user_factors, model.item_factors, model.num_threads = users, items, n_threads
-    arguments = model, sparse.csr_matrix(train), sparse.csr_matrix(test)
+    model = AlternatingLeastSquares(factors=items.shape[1], num_threads=n_threads)  # any model that only ranks
+    model.user_factors, model.item_factors = users.copy(), items.copy()
+    arguments = model, data.for_peer(train), data.for_peer(test)
     return lambda: {"ndcg": ranking_metrics_at_k(*arguments, K=k, show_progress=False, num_threads=n_threads)["ndcg"]}
 
 

@@ -59,12 +59,11 @@ def loss(users: Csr, x: np.ndarray, y: np.ndarray) -> float:
 def irspack_model(matrix: Any, d: int, solver: str, n_threads: int) -> Any:
     """Return an irspack trainer, initialised and ready to run epochs."""
     from irspack.recommenders.ials import IALSRecommender
-    from scipy import sparse
 
     kind = {"cg": "CG", "cholesky": "CHOLESKY", "subspace": "IALSPP"}[solver]
     model = IALSRecommender(
-        sparse.csr_matrix(matrix), n_components=d, alpha0=UNOBSERVED, reg=REGULARIZATION, nu=NU, n_threads=n_threads,
-        solver_type=kind, loss_type="IALSPP", random_seed=0, max_cg_steps=3,
+        data.for_peer(matrix), n_components=d, alpha0=UNOBSERVED, reg=REGULARIZATION, nu=NU,
+        n_threads=n_threads, solver_type=kind, loss_type="IALSPP", random_seed=0, max_cg_steps=3,
         ialspp_subspace_dimension=BLOCK.get(d, 32),
     )  # fmt: skip
     model.start_learning()
@@ -74,9 +73,8 @@ def irspack_model(matrix: Any, d: int, solver: str, n_threads: int) -> Any:
 def implicit_epoch(matrix: Any, d: int, solver: str, n_threads: int) -> Any:
     """Return a function that runs one epoch of implicit's solver (Hu et al.'s weights: speed only, another loss)."""
     from implicit.als import AlternatingLeastSquares
-    from scipy import sparse
 
-    users = sparse.csr_matrix(matrix)
+    users = data.for_peer(matrix)
     items = users.T.tocsr()
     model = AlternatingLeastSquares(
         factors=d, use_cg=solver == "cg", iterations=0, num_threads=n_threads, random_state=0

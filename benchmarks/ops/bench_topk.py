@@ -63,10 +63,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
-    from scipy import sparse
 
     matrix, _ = data.load(options.data)
-    seen, seen_csr = ops.as_csr(matrix), sparse.csr_matrix(matrix)
+    seen, seen_csr = ops.as_csr(matrix), data.for_peer(matrix)
     threads = options.threads
     peak = harness.sgemm_peak(threads)
     work: dict[str, dict[str, harness.Figure]] = {}

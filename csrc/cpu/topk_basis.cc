@@ -9,7 +9,7 @@
 namespace recsys_fast {
 namespace {
 
-constexpr int64_t kQueriesPerAxis = 16;  // from so many on, turning queries and items costs little
+constexpr int64_t kQueriesPerAxis = 32;  // from so many on, turning queries and items costs little
 constexpr int64_t kItemsPerAxis = 64;    // from so many on, finding the axes costs little
 constexpr double kHeadEnergy = 0.6;
 constexpr double kLeastEnergy = 1e-30;  // below, and above its inverse, the Gram matrix may not be a finite one

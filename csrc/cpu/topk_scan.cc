@@ -21,7 +21,7 @@ constexpr int64_t kDirectQueries = 16;  // so many are served sooner without pac
 constexpr float kLargestScore = 1e37f;  // beyond, sums may overflow in one order and not in another
 constexpr int64_t kTileQueries = 40 * kTileRows;
 constexpr int64_t kTileBytes = int64_t{1} << 20;  // candidate buffers of a tile, about
-constexpr double kTileWork = 1.5e9;               // multiply-adds of a tile, about: how soon Ctrl-C is honoured
+constexpr double kTileWork = 1e9;                 // multiply-adds of a tile, about: how soon Ctrl-C is honoured
 
 // A query of zeros: all eligible items tie at 0, but for those with which it has no score at all.
 void rank_by_id(const RankTask& task, int64_t query, RankSink& sink) {

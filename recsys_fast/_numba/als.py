@@ -11,9 +11,8 @@ from recsys_fast._numba.als_solvers import solve_cg, solve_dual, solve_primal
 from recsys_fast._numba.als_subspace import solve_subspace
 from recsys_fast._numba.als_tile import Work, features, gather, predict
 from recsys_fast._numba.blas import BLOCK, VECTOR_FLOATS
-from recsys_fast._numba.parallel import serial
+from recsys_fast._numba.parallel import inputs, serial
 from recsys_fast._numba.pieces import run_pieces
-from recsys_fast._numba.topk import read_only
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -41,7 +40,7 @@ def als_sweep(
     """
     d = y.shape[1]
     losses = np.zeros(len(x))
-    y, spectrum, row_ptr, col_idx, weights, targets = read_only(y, spectrum, row_ptr, col_idx, weights, targets)
+    y, spectrum, row_ptr, col_idx, weights, targets = inputs(y, spectrum, row_ptr, col_idx, weights, targets)
     longest = int(np.diff(row_ptr).max(initial=0))
     width = min(block_size, d) if solver == _SUBSPACE else d
     widest = width if solver in (_CHOLESKY, _SUBSPACE) or (solver == _CG and _is_long(longest, d)) else 1

@@ -7,8 +7,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from recsys_fast._numba.blas import BLOCK, BLOCK_WORK, add_outer, pack
-from recsys_fast._numba.parallel import parallel, serial, threads
-from recsys_fast._numba.topk import read_only
+from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -24,7 +23,7 @@ def gram(out: F32, y: F32, n_threads: int) -> None:
     n, d = y.shape
     n_parts = max(1, min(8, _PART_FLOATS // max(1, d * d), -(-n // BLOCK)))
     parts = np.zeros((n_parts, d, d))
-    (table,) = read_only(y)
+    (table,) = inputs(y)
     with threads(n_threads):
         _gram_parts(parts, table, -(-n // n_parts))
     _gram_sum(out, parts)

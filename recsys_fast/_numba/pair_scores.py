@@ -6,8 +6,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_fast._numba.parallel import parallel, threads
-from recsys_fast._numba.topk import read_only
+from recsys_fast._numba.parallel import inputs, parallel, threads
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -17,7 +16,7 @@ I64 = NDArray[np.int64]
 def pair_scores(out: F32, x: F32, y: F32, row_ptr: I64, col_idx: I32, n_threads: int) -> None:
     """out[j] = x[row(j)] . y[col_idx[j]]; out ``(nnz,)``, x ``(n, d)``, y ``(m, d)`` float32; overwrites."""
     with threads(n_threads):
-        _pair_scores(out, *read_only(x, y, row_ptr, col_idx))
+        _pair_scores(out, *inputs(x, y, row_ptr, col_idx))
 
 
 @parallel

@@ -6,13 +6,12 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_fast._numba.parallel import parallel, serial, threads
+from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 from recsys_fast._numba.topk import (
     TILE,
     block_rows,
     contains,
     load_tile,
-    read_only,
     score_pair,
     search_order,
     topk_in_order,
@@ -57,7 +56,7 @@ def list_metrics(out: F64, ids: I32, test_row_ptr: I64, test_col_idx: I32, ks: I
     """
     discounts = 1.0 / np.log2(np.arange(2.0, 2.0 + int(ks.max())))
     with threads(n_threads):
-        _list_metrics(out, *read_only(ids, test_row_ptr, test_col_idx, ks, discounts, np.cumsum(discounts)))
+        _list_metrics(out, *inputs(ids, test_row_ptr, test_col_idx, ks, discounts, np.cumsum(discounts)))
 
 
 @parallel
@@ -108,7 +107,7 @@ def rank_auc(
     no candidate counts as ranked below everything. NaN where R or O is empty.
     """
     order = candidates if len(candidates) else np.arange(len(items), dtype=np.int32)
-    queries, items, order, seen_row_ptr, seen_col_idx, test_row_ptr, test_col_idx = read_only(
+    queries, items, order, seen_row_ptr, seen_col_idx, test_row_ptr, test_col_idx = inputs(
         queries, items, order, seen_row_ptr, seen_col_idx, test_row_ptr, test_col_idx
     )
     m = len(queries)

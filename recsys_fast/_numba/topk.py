@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_fast._numba.parallel import parallel, serial, threads
+from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -50,7 +50,7 @@ def search_order(items: F32, candidates: I32, n_queries: int) -> tuple[I32, F64]
     if n_queries < _ORDERED:
         return order, np.empty(0)
     norms = np.empty(len(items))
-    _row_norms(norms, *read_only(items))
+    _row_norms(norms, *inputs(items))
     norms = norms[order]
     by_norm = np.argsort(-norms, kind="stable")
     return order[by_norm], norms[by_norm]
@@ -63,14 +63,6 @@ def block_rows(n_queries: int, n_candidates: int, d: int, n_threads: int) -> tup
     return rows, n_threads * max(1, _WORK // (rows * row_work))
 
 
-def read_only(*arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Return read-only views: callers' arrays may be either, and a loop is compiled anew for every mixture it meets."""
-    views = tuple(array.view() for array in arrays)
-    for view in views:
-        view.flags.writeable = False
-    return views
-
-
 def topk_in_order(
     ids: I32, scores: F32, queries: F32, items: F32, order: I32, norms: F64, seen_row_ptr: I64, seen_col_idx: I32,
     n_threads: int,
@@ -81,7 +73,7 @@ def topk_in_order(
     n_kept = min(n, len(order))
     if m == 0 or n_kept == 0:
         return
-    queries, items, order, norms, seen_row_ptr, seen_col_idx = read_only(
+    queries, items, order, norms, seen_row_ptr, seen_col_idx = inputs(
         queries, items, order, norms, seen_row_ptr, seen_col_idx
     )
     rows, blocks = block_rows(m, len(order), queries.shape[1], n_threads)

@@ -6,11 +6,14 @@ import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recsys_fast.cli import output, sources
 from recsys_fast.cli.progress import note, visible, working
 from recsys_fast.errors import message
+
+if TYPE_CHECKING:
+    from recsys_fast.models import Recommender
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -38,10 +41,10 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace) -> Any:
-    from recsys_fast import load
+    from recsys_fast.models.files import load
 
     with working(f"reading {args.model_file}", args.quiet):
-        model = load(args.model_file, device=args.device)
+        model: Recommender = load(args.model_file, None, args.device)
     return model.set_params(n_threads=args.threads)
 
 

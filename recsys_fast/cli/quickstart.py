@@ -26,8 +26,8 @@ def quickstart(args: argparse.Namespace) -> None:
         ValueError: ``--data`` names no data set.
         OSError: the folder cannot be written.
     """
-    import recsys_fast as rf
     from recsys_fast import backend
+    from recsys_fast.models import ALS, Popularity
     from recsys_fast.training import ProgressBar
 
     begin = time.perf_counter()
@@ -41,8 +41,8 @@ def quickstart(args: argparse.Namespace) -> None:
 
     machine = {"device": args.device, "n_threads": args.threads}
     models = {
-        "popularity": rf.Popularity(**machine),
-        "als": rf.ALS(**_settings(train), n_epochs=10, random_state=0, **machine),
+        "popularity": Popularity(**machine),
+        "als": ALS(**_settings(train), n_epochs=10, random_state=0, **machine),
     }
     print(f"model: {models['als']}")
     bars = [ProgressBar()] if visible(args.quiet) else []
@@ -59,7 +59,7 @@ def quickstart(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "als.safetensors"
     models["als"].save(path)
-    loaded = rf.load(path, device=args.device)
+    loaded = ALS.load(path, device=args.device)
     users = [user for user in range(train.n_users) if train.row_ptr[user + 1] > train.row_ptr[user]][:3]
     ids, _ = loaded.recommend(users, n=5)
     raw_users = users if loaded.user_ids_ is None else loaded.user_ids_.decode(users)

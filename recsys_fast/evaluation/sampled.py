@@ -115,4 +115,3 @@ def ranked(pool: Csr, scores: NDArray[Any], n: int) -> I32:
 def known_items(train: Csr | None, test: Csr) -> Csr:
     """Return what negatives must not be: training and test items."""
     return test if train is None else union(train, test)
-

@@ -132,7 +132,8 @@ def als_sweep(
       over the observed ratings.
     - ``targets`` an array: t from it, c from the matrix, t' = t^2.
 
-    A row without entries becomes zero. The bits do not depend on ``n_threads``.
+    A row without entries becomes zero. The bits do not depend on ``n_threads``. Where it costs no more than what was
+    asked for, a row is solved exactly: rows no longer than a block ("subspace"), rows too long for the cache ("cg").
 
     Args:
         x: ``(n, d) float32``, C-contiguous, writable; overwritten. "cg" and "subspace" start from what it holds, and a
@@ -154,7 +155,8 @@ def als_sweep(
         solver: "cholesky", exact; "cg", ``n_steps`` of preconditioned conjugate gradients (Takacs, Pilaszy, Tikk 2011);
             "subspace", ``n_steps`` passes over blocks of ``block_size`` columns, each solved exactly (iALS++).
         n_steps: steps or passes, see ``solver``.
-        block_size: columns of a block, see ``solver``; d where larger.
+        block_size: columns of a block, see ``solver``; d where larger. The cpu backend rounds it up to whole vectors
+            (16 at most).
         device: backend.
         n_threads: number of threads; None for every CPU granted.
 

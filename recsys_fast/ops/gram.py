@@ -79,7 +79,7 @@ def gram_eigen(gram: ArrayLike, *, device: str = "auto", n_threads: int | None =
     """Return eigenvectors and eigenvalues of a Gram matrix: gram = vectors diag(values) vectors^T.
 
     Jacobi's method in float64 with a fixed order of rotations: the result does not depend on the number of threads.
-    The time grows with d^3: some 0.3 s at d = 256.
+    The time grows with d^3: some 0.02 s at d = 256, 2 s at 1024.
 
     Args:
         gram: ``(d, d)``, symmetric, positive semidefinite (zero and rank-deficient matrices are fine); converted to

@@ -96,9 +96,7 @@ def as_rows(matrix: Any, name: str, shape: tuple[int, int], device: str, n_threa
     return csr
 
 
-def as_mask(
-    seen: Any, shape: tuple[int, int], device: str, n_threads: int | None
-) -> tuple[NDArray[np.int64], I32]:
+def as_mask(seen: Any, shape: tuple[int, int], device: str, n_threads: int | None) -> tuple[NDArray[np.int64], I32]:
     """Return row pointers and sorted columns of ``seen``; arrays of length 0 where there is none."""
     if seen is None:
         return _NO_ROWS, _NO_IDS

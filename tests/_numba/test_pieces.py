@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from recsys_fast._numba.pieces import run_pieces
 def test_every_piece_runs_once(bounds: list[int], n_threads: int) -> None:
     done: list[tuple[int, int]] = []
     run_pieces(bounds, n_threads, lambda: lambda first, last: done.append((first, last)))
-    assert sorted(done) == list(zip(bounds[:-1], bounds[1:], strict=True))
+    assert sorted(done) == list(itertools.pairwise(bounds))
 
 
 def test_each_thread_has_its_own_worker() -> None:

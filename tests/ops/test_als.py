@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from recsys_fast import ops
 from recsys_fast.errors import DivergedError
 from tests.cases.als import CASES, Case, Problem, column_penalty, reference, row_loss, worst_row
+from tests.conftest import devices
 
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 by_solver = pytest.mark.parametrize("solver", ["cholesky", "cg", "subspace"])
@@ -123,6 +124,17 @@ def test_subspace_converges_to_the_exact_solution(block_size: int, device: str) 
     x, _ = solve(case.make(), device, solver="subspace", n_steps=200, block_size=block_size)
     exact, allowed = truth(case)
     assert worst_row(x, exact) <= 3 * allowed
+
+
+@by_case
+@pytest.mark.parametrize(("solver", "n_steps"), [("cg", 1), ("cg", 3), ("subspace", 1)])
+def test_backends_take_the_same_steps(case: Case, solver: str, n_steps: int) -> None:
+    if devices() != ["cpu", "numba"]:
+        pytest.skip("only one backend is here")
+    problem = case.make()
+    how: dict[str, Any] = {"solver": solver, "n_steps": n_steps, "block_size": 16}
+    native, readable = (solve(problem, device, **how)[0] for device in devices())
+    assert worst_row(native, readable.astype(np.float64)) < 3e-5
 
 
 @by_case

@@ -114,6 +114,7 @@ def get(device: str = "auto") -> ModuleType:
     return module
 
 
+@functools.cache  # a file of the system costs 50 us to open, more than a small operation
 def _cgroup_cpus() -> float:
     """Return the CPU quota of this process's control group (v2, then v1), infinity where there is none."""
     try:

@@ -1,0 +1,104 @@
+"""Every operation's test cases, timed on the backends side by side: what a call costs, and how far they are apart.
+
+python -m benchmarks.ops.bench_cases --ops als_sweep topk --min-seconds 0.02
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from recsys_fast import backend, ops
+from tests.cases import als, csr, gram, rank_metrics, topk
+
+Call = Callable[[str], object]
+
+
+def als_sweep_calls() -> Iterator[tuple[str, Call]]:
+    for case in als.CASES:
+        for solver in ("cholesky", "cg", "subspace"):
+            p = case.make()
+            options = {"spectrum": p.spectrum, "solver": solver, **p.options}
+            yield (
+                f"{case.name}, {solver}",
+                lambda d, p=p, o=options: ops.als_sweep(p.x.copy(), p.y, p.matrix, device=d, **o),
+            )
+
+
+def als_loss_calls() -> Iterator[tuple[str, Call]]:
+    for case in als.CASES:
+        p = case.make()
+        yield case.name, lambda d, p=p: ops.als_loss(p.x, p.y, p.matrix, device=d, **p.options)
+
+
+def gram_calls() -> Iterator[tuple[str, Call]]:
+    for case in gram.CASES:
+        y = case.make()
+        yield case.name, lambda d, y=y: ops.gram(y, device=d)
+
+
+def gram_eigen_calls() -> Iterator[tuple[str, Call]]:
+    for case in gram.CASES:
+        g = ops.gram(case.make())
+        yield case.name, lambda d, g=g: ops.gram_eigen(g, device=d)
+
+
+def topk_calls() -> Iterator[tuple[str, Call]]:
+    for case in topk.CASES:
+        p = case.make()
+        masks = {"seen": p.seen, "include": p.include, "exclude": p.exclude}
+        yield case.name, lambda d, p=p, m=masks: ops.topk(p.items, p.queries, p.n, device=d, **m)
+
+
+def rank_metrics_calls() -> Iterator[tuple[str, Call]]:
+    for case in rank_metrics.CASES:
+        p = case.make()
+        masks = {"seen": p.seen, "include": p.include, "exclude": p.exclude}
+        yield case.name, lambda d, p=p, m=masks: ops.rank_metrics(p.items, p.queries, p.test, p.ks, device=d, **m)
+
+
+def csr_transpose_calls() -> Iterator[tuple[str, Call]]:
+    for name, matrix in csr.SORTED.items():
+        yield name, lambda d, m=matrix: ops.csr_transpose(m, device=d)
+
+
+CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
+    "als_sweep": als_sweep_calls,
+    "als_loss": als_loss_calls,
+    "gram": gram_calls,
+    "gram_eigen": gram_eigen_calls,
+    "topk": topk_calls,
+    "rank_metrics": rank_metrics_calls,
+    "csr_transpose": csr_transpose_calls,
+}
+
+
+def median_seconds(call: Call, device: str, min_seconds: float) -> float:
+    """Return the median of calls that together take ``min_seconds``, after one that compiles and warms up."""
+    call(device)
+    seconds: list[float] = []
+    while sum(seconds) < min_seconds or len(seconds) < 5:
+        start = time.perf_counter()
+        call(device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ops", nargs="+", choices=sorted(CALLS), default=list(CALLS))
+    parser.add_argument("--min-seconds", type=float, default=0.02)
+    options = parser.parse_args()
+    devices: list[Any] = ["cpu", "numba"] if backend.resolve_device() == "cpu" else ["numba"]
+    print(f"{'operation and case':<52}" + "".join(f"{device + ', us':>14}" for device in devices))
+    for name in options.ops:
+        for case, call in CALLS[name]():
+            micros = [1e6 * median_seconds(call, device, options.min_seconds) for device in devices]
+            print(f"{name + ': ' + case:<52}" + "".join(f"{value:>14.1f}" for value in micros), flush=True)
+
+
+if __name__ == "__main__":
+    main()

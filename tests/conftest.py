@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,9 +22,16 @@ from recsys_fast import backend  # noqa: E402
 os.environ["PYTHONSAFEPATH"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
 
+# A shell that starts the tests in the background has SIGINT ignored, and the tests of Ctrl-C would wait in vain.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _SHARED = _ROOT.parent / "shared" / "data"
 if "RECSYS_FAST_DATA" not in os.environ and _SHARED.is_dir():
     os.environ["RECSYS_FAST_DATA"] = str(_SHARED)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; tests here send the signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def devices() -> list[str]:

@@ -94,16 +94,6 @@ RF_INLINE void reduce_add8(const Vec* v, float* out) {
 #endif
 }
 
-// True when any lane of a comparison's result is set.
-RF_INLINE bool any(VecInt mask) {
-  int32_t lane[kLanes];
-  std::memcpy(lane, &mask, sizeof mask);
-  int32_t all = 0;
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; ++i) all |= lane[i];
-  return all != 0;
-}
-
 // The first n < kLanes elements at p, zeros behind them; reads no further.
 RF_INLINE Vec load_first(const float* p, int64_t n) {
 #if defined(__AVX512F__)

@@ -44,49 +44,33 @@ def alternate(contestants: dict[str, Callable[[], object]], turns: int = 5, warm
     figures = {name: Figure(name) for name in contestants}
     for turn in range(-warm_up, turns):
         for name, work in contestants.items():
-            start = time.perf_counter()
-            work()
-            elapsed = time.perf_counter() - start
+            elapsed = _seconds(work)
             if turn >= 0:
                 figures[name].seconds.append(elapsed)
     return figures
 
 
-def sgemm_peak(n_threads: int, n: int = 1536, turns: int = 5) -> float:
-    """Return the best float32 matrix product rate seen, in GFLOP/s: our own row rotation, and NumPy's BLAS."""
+def sgemm_peak(n_threads: int, turns: int = 5) -> float:
+    """Return the best rate of this package's float32 matrix product, in GFLOP/s on ``n_threads`` threads."""
     from recsys_fast import ops
 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1 << 16, 256)).astype(np.float32)
     q = np.linalg.qr(rng.standard_normal((256, 256)))[0].astype(np.float32)
-    a = rng.standard_normal((n, n)).astype(np.float32)
-    best = 0.0
-    for _ in range(turns):
-        start = time.perf_counter()
-        ops.rows_rotate(x, q, n_threads=n_threads)
-        best = max(best, 2.0 * x.size * 256 / (time.perf_counter() - start) / 1e9)
-        start = time.perf_counter()
-        a @ a
-        best = max(best, 2.0 * n**3 / (time.perf_counter() - start) / 1e9)
-    return best
+    seconds = [_seconds(lambda: ops.rows_rotate(x, q, n_threads=n_threads)) for _ in range(turns)]
+    return 2.0 * x.size * 256 / min(seconds) / 1e9
 
 
-def gather_rate(n_bytes: int, row_bytes: int = 256, turns: int = 3) -> float:
-    """Return the rate of reading rows in random order out of a table of ``n_bytes``, in GB/s (all threads)."""
-    from recsys_fast import ops
+def blas_peak(n: int = 1536, turns: int = 5) -> float:
+    """Return the best rate of NumPy's sgemm, in GFLOP/s on the threads that BLAS is set to."""
+    a = np.random.default_rng(0).standard_normal((n, n)).astype(np.float32)
+    return 2.0 * n**3 / min(_seconds(lambda: a @ a) for _ in range(turns)) / 1e9
 
-    d, n = row_bytes // 4, max(1, n_bytes // row_bytes)
-    table = np.ones((n, d), np.float32)
-    one = np.ones((1, d), np.float32)
-    n_entries = 1 << 21
-    cols = np.random.default_rng(0).integers(0, n, n_entries).astype(np.int32)
-    rows = ops.Csr(np.array([0, n_entries], np.int64), cols, None, 1, n)
-    best = 0.0
-    for _ in range(turns):
-        start = time.perf_counter()
-        ops.pair_scores(one, table, rows)
-        best = max(best, n_entries * row_bytes / (time.perf_counter() - start) / 1e9)
-    return best
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def machine() -> dict[str, Any]:

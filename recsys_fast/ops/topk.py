@@ -34,11 +34,22 @@ def as_factors(array: ArrayLike, name: str, check_finite: bool = True) -> F32:
         raise ValueError(message(name, f"shape {given.shape}", "2 dimensions, (n, d)"))
     with np.errstate(over="ignore"):  # beyond float32 becomes inf, which is named below
         factors = np.ascontiguousarray(given, dtype=np.float32)
-    # The extremes are NaN or infinite where any element is, and need no temporary array.
-    if check_finite and factors.size and not (np.isfinite(factors.min()) and np.isfinite(factors.max())):
+    if check_finite and not _is_finite(factors):
         row, col = np.argwhere(~np.isfinite(factors))[0]
         raise ValueError(message(f"{name}[{row}, {col}]", given[row, col], "a finite float32"))
     return factors
+
+
+def _is_finite(factors: F32) -> bool:
+    """Say whether every element is finite, in one pass and without a temporary array.
+
+    A finite sum of squares says so; one that is not may only have overflowed, and then the extremes decide.
+    """
+    flat = factors.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.dot(flat, flat)):
+            return True
+    return bool(np.isfinite(flat.min()) and np.isfinite(flat.max()))
 
 
 def as_pair(items: ArrayLike, queries: ArrayLike, check_finite: bool = True) -> tuple[F32, F32]:

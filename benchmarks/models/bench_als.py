@@ -56,14 +56,14 @@ def loss(users: Csr, x: np.ndarray, y: np.ndarray) -> float:
     return ops.als_loss(x, y, users, unobserved_weight=UNOBSERVED, regularization=REGULARIZATION, nu=NU)
 
 
-def irspack_model(matrix: Any, d: int, solver: str, n_threads: int) -> Any:
+def irspack_model(matrix: Any, d: int, solver: str, n_threads: int, seed: int = 0) -> Any:
     """Return an irspack trainer, initialised and ready to run epochs."""
     from irspack.recommenders.ials import IALSRecommender
 
     kind = {"cg": "CG", "cholesky": "CHOLESKY", "subspace": "IALSPP"}[solver]
     model = IALSRecommender(
         data.for_peer(matrix), n_components=d, alpha0=UNOBSERVED, reg=REGULARIZATION, nu=NU,
-        n_threads=n_threads, solver_type=kind, loss_type="IALSPP", random_seed=0, max_cg_steps=3,
+        n_threads=n_threads, solver_type=kind, loss_type="IALSPP", random_seed=seed, max_cg_steps=3,
         ialspp_subspace_dimension=BLOCK.get(d, 32),
     )  # fmt: skip
     model.start_learning()

@@ -101,6 +101,4 @@ def test_features_of_another_catalogue_are_refused() -> None:
     problem = make(1)
     for features in (np.ones((59, 2)), sp.csr_array((59, 2))):
         with pytest.raises(ValueError, match="rows of item_features: got 59, expected one per item, 60"):
-            evaluate(
-                (problem.queries, problem.items), problem.train, problem.test, "diversity", item_features=features
-            )
+            evaluate((problem.queries, problem.items), problem.train, problem.test, "diversity", item_features=features)

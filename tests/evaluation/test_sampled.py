@@ -96,9 +96,7 @@ def test_a_users_negatives_do_not_depend_on_who_else_is_evaluated(device: str) -
     model = Factors(problem.queries, problem.items, device)
     whole = evaluate(model, problem.train, problem.test, "map", negatives=6)
     part = evaluate(model, problem.train, problem.test, "map", negatives=6, users=[31, 5])
-    np.testing.assert_array_equal(
-        part.per_user("map@10/sampled6"), whole.per_user("map@10/sampled6")[[31, 5]]
-    )
+    np.testing.assert_array_equal(part.per_user("map@10/sampled6"), whole.per_user("map@10/sampled6")[[31, 5]])
 
 
 def test_worked_by_hand(device: str) -> None:

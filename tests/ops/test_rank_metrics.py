@@ -44,9 +44,7 @@ def scores(problem: Problem) -> list[list[float]]:
 
 def expected(problem: Problem) -> dict[str, NDArray[np.float64]]:
     out = {name: np.full((len(problem.queries), len(problem.ks)), np.nan) for name in reference.NAMES}
-    for user, (own, pool, relevant) in enumerate(
-        zip(scores(problem), pools(problem), rows(problem.test), strict=True)
-    ):
+    for user, (own, pool, relevant) in enumerate(zip(scores(problem), pools(problem), rows(problem.test), strict=True)):
         ranked = reference.ranking(own, pool)
         for c, k in enumerate(problem.ks):
             for name, value in reference.metrics(ranked, relevant, k).items():
@@ -114,9 +112,7 @@ def test_worked_by_hand(device: str) -> None:
     assert by_k["f1"] == pytest.approx([0.4, 2 / 3, 6 / 13])
     assert by_k["hit_rate"] == [1, 1, 1]
     ideal = 1 + 1 / math.log2(3) + 0.5
-    assert by_k["ndcg"] == pytest.approx(
-        [1 / (1 + 1 / math.log2(3)), 1.5 / ideal, (1.5 + 1 / math.log2(6)) / ideal]
-    )
+    assert by_k["ndcg"] == pytest.approx([1 / (1 + 1 / math.log2(3)), 1.5 / ideal, (1.5 + 1 / math.log2(6)) / ideal])
     assert by_k["mrr"] == [1, 1, 1]
     assert by_k["map"] == pytest.approx([1 / 2, (1 + 2 / 3) / 3, (1 + 2 / 3 + 3 / 5) / 3])
     # Eligible and not relevant: 2 and 4. Item 1 beats both, 3 beats one, 5 none.

@@ -56,8 +56,11 @@ def _supported_isa() -> list[str]:
 @functools.cache
 def _native() -> tuple[ModuleType | None, str]:
     """Return the extension module and its level, or None and the reason why there is none."""
-    if os.environ.get("RECSYS_FAST_BACKEND", "").lower() == "numba":
+    backend = os.environ.get("RECSYS_FAST_BACKEND", "").strip().lower()
+    if backend == "numba":
         return None, "hidden by RECSYS_FAST_BACKEND=numba"
+    if backend:
+        raise DeviceError(message("RECSYS_FAST_BACKEND", repr(backend), "numba", "unset it to use the extension"))
     supported = _supported_isa()
     wanted = os.environ.get("RECSYS_FAST_ISA", "").strip().lower()
     if wanted:
@@ -74,6 +77,9 @@ def _native() -> tuple[ModuleType | None, str]:
             return importlib.import_module(f"recsys_fast._cpu_{level}"), level
         except ImportError as error:
             reasons.append(str(error))
+    if wanted:  # a level asked for by name is not replaced in silence
+        mend = "unset it, or install with a C++ compiler"
+        raise DeviceError(message(f"RECSYS_FAST_ISA ({reasons[0]})", repr(wanted), "a level that is installed", mend))
     return None, "; ".join(reasons)
 
 

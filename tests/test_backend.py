@@ -44,6 +44,19 @@ def test_instruction_set_beyond_the_processor_is_refused() -> None:
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="instruction set levels are of x86-64")
+def test_instruction_set_that_is_not_installed_is_refused() -> None:
+    code = "import sys\nsys.modules['recsys_fast._cpu_v2'] = None\n" + PICK  # None: the import fails
+    done = python(code, RECSYS_FAST_ISA="v2", RECSYS_FAST_BACKEND="")
+    assert done.stdout.startswith("DeviceError RECSYS_FAST_ISA (")
+    assert "got 'v2', expected a level that is installed" in done.stdout
+
+
+def test_unknown_backend_is_refused() -> None:
+    done = python(PICK, RECSYS_FAST_BACKEND="cupy")
+    assert done.stdout.startswith("DeviceError RECSYS_FAST_BACKEND: got 'cupy', expected numba")
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="instruction set levels are of x86-64")
 def test_each_instruction_set_can_be_chosen() -> None:
     levels = {file.name.split(".")[0].removeprefix("_cpu_") for file in native_files()} & set(backend._supported_isa())
     if not levels:

@@ -1,6 +1,6 @@
 """Draw results/*.json as one chart: how many times faster than each peer.
 
-python -m benchmarks.plot als_gowalla als_ml20m topk_gowalla evaluate_gowalla --out results/speed.png
+python -m benchmarks.plot als_gowalla_cg als_ml20m_cholesky topk_gowalla evaluate_gowalla --out docs/speed.png
 """
 
 from __future__ import annotations

@@ -26,7 +26,10 @@ def fit(args: argparse.Namespace) -> None:
     folder = Path(args.out).absolute().parent
     if not folder.is_dir():  # said before the training, not after it
         raise FileNotFoundError(message(f"folder of --out {args.out}", folder, "an existing folder", "make it first"))
-    model = chosen(**{"device": args.device, "n_threads": args.threads, **params})
+    defaults: dict[str, Any] = {"device": args.device, "n_threads": args.threads}
+    if "random_state" in chosen._defaults():
+        defaults["random_state"] = 0  # the same command gives the same model
+    model = chosen(**{**defaults, **params})
     data = sources.read(args)
     note(f"{data.name}: training on {data.train}", args.quiet)
     begin = time.perf_counter()

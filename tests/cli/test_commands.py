@@ -121,6 +121,15 @@ def test_parquet_file(tmp_path: Path) -> None:
     assert rf.load(out).item_scores_.tolist() == [2.0, 1.0]
 
 
+def test_the_same_command_gives_the_same_model(ratings: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a", "b", "c")]
+    command = ["fit", "als", "--data", str(ratings), "--quiet", "--set", "n_factors=4", "--set", "n_epochs=1"]
+    for path, extra in zip(files, ([], [], ["--set", "random_state=none"]), strict=True):
+        assert main([*command, "--out", str(path), *extra]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert (rf.load(files[2]).item_factors_ != rf.load(files[0]).item_factors_).any()
+
+
 def test_config_file_and_settings(ratings: Path, tmp_path: Path) -> None:
     out, config = tmp_path / "m.safetensors", tmp_path / "als.toml"
     config.write_text('n_factors = 4\nregularization = 1\nsolver = "cholesky"\nn_epochs = 1\n', encoding="utf-8")

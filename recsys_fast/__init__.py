@@ -14,21 +14,25 @@ from recsys_fast.backend import show_config
 if TYPE_CHECKING:
     from recsys_fast import data, datasets, evaluation, models, ops, training
     from recsys_fast.data import Interactions, splits
-    from recsys_fast.models import ALS, Popularity, Recommender
+    from recsys_fast.models import ALS, BPR, MF, WARP, LogisticMF, Popularity, Recommender
     from recsys_fast.training import Checkpoint, EarlyStopping, LogEvaluation, ProgressBar, TimeLimit
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "ALS": "recsys_fast.models.als",
+    "BPR": "recsys_fast.models.bpr",
     "Checkpoint": "recsys_fast.training.checkpoint",
     "EarlyStopping": "recsys_fast.training.callbacks",
     "Interactions": "recsys_fast.data.interactions",
     "LogEvaluation": "recsys_fast.training.callbacks",
+    "LogisticMF": "recsys_fast.models.logistic_mf",
+    "MF": "recsys_fast.models.mf",
     "Popularity": "recsys_fast.models.popularity",
     "ProgressBar": "recsys_fast.training.callbacks",
     "Recommender": "recsys_fast.models.base",
     "TimeLimit": "recsys_fast.training.callbacks",
+    "WARP": "recsys_fast.models.warp",
 }
 _MODULES = {
     "data": "recsys_fast.data",
@@ -42,10 +46,14 @@ _MODULES = {
 
 __all__ = [
     "ALS",
+    "BPR",
+    "MF",
+    "WARP",
     "Checkpoint",
     "EarlyStopping",
     "Interactions",
     "LogEvaluation",
+    "LogisticMF",
     "Popularity",
     "ProgressBar",
     "Recommender",

@@ -6,13 +6,14 @@ python -m benchmarks.ops.bench_cases --ops als_sweep topk --min-seconds 0.02
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from recsys_fast import backend, ops
-from tests.cases import als, csr, gram, rank_metrics, topk
+from tests.cases import als, csr, gram, rank_metrics, sgd, topk
 
 Call = Callable[[str], object]
 
@@ -65,9 +66,17 @@ def csr_transpose_calls() -> Iterator[tuple[str, Call]]:
         yield name, lambda d, m=matrix: ops.csr_transpose(m, device=d)
 
 
+def sgd_calls(op: str) -> Iterator[tuple[str, Call]]:
+    for case in sgd.CASES:
+        if case.op == op:
+            p = case.make()
+            yield case.name.removeprefix(op.split("_")[0] + " "), lambda d, p=p: p.run(d)
+
+
 CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "als_sweep": als_sweep_calls,
     "als_loss": als_loss_calls,
+    **{op: functools.partial(sgd_calls, op) for op in ("bpr_epoch", "warp_epoch", "logistic_epoch", "rating_epoch")},
     "gram": gram_calls,
     "gram_eigen": gram_eigen_calls,
     "topk": topk_calls,

@@ -10,6 +10,7 @@ void bind_csr(pybind11::module_& m);
 void bind_gram(pybind11::module_& m);
 void bind_negatives(pybind11::module_& m);
 void bind_rank_metrics(pybind11::module_& m);
+void bind_sgd(pybind11::module_& m);
 void bind_topk(pybind11::module_& m);
 
 }  // namespace recsys_fast::bindings

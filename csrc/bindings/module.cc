@@ -26,5 +26,6 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_gram(m);
   bindings::bind_als(m);
   bindings::bind_topk(m);
+  bindings::bind_sgd(m);
   bindings::bind_rank_metrics(m);
 }

@@ -40,6 +40,8 @@ class Arena {
     return out;
   }
 
+  size_t size() const { return size_; }
+
   // A place to come back to, so that a step inside a loop can take the same memory again.
   size_t mark() const { return used_; }
   void rewind(size_t mark) { used_ = mark; }

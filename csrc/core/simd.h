@@ -26,6 +26,8 @@ inline constexpr int kLanes = 4, kVectorRegisters = 16;
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t VecInt __attribute__((vector_size(kLanes * sizeof(int32_t))));
+typedef uint64_t VecWide __attribute__((vector_size(kLanes * sizeof(int32_t))));
+inline constexpr int kWideLanes = kLanes / 2;
 
 RF_INLINE Vec load(const float* p) {
   Vec v;
@@ -115,6 +117,15 @@ RF_INLINE VecInt load_first(const int32_t* p, int64_t n) {
 #endif
 }
 
+// Writes the first n < kLanes elements of v to p and no further.
+RF_INLINE void store_first(float* p, Vec v, int64_t n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#else
+  for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+#endif
+}
+
 // Bit i of the result: a[i] >= b[i].
 RF_INLINE uint32_t mask_ge(Vec a, Vec b) {
 #if defined(__AVX512F__)
@@ -147,6 +158,31 @@ RF_INLINE uint32_t mask_eq(VecInt a, VecInt b) {
 
 RF_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 RF_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+
+RF_INLINE Vec sqrt(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_ps(0xFFFF, v);  // gcc 12 warns about the header's unmasked form
+#elif defined(__AVX__)
+  return _mm256_sqrt_ps(v);
+#elif defined(__x86_64__)
+  return _mm_sqrt_ps(v);
+#else
+  for (int i = 0; i < kLanes; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+#endif
+}
+
+// Products of the lower halves of a's and b's lanes; the upper halves are not read.
+RF_INLINE VecWide multiply_low(VecWide a, VecWide b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<VecWide>(
+      _mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<VecWide>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+#else
+  return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+#endif
+}
 
 // Writes the lanes of v whose bit is set to out, in order, and may write up to kLanes elements. Returns their number.
 RF_INLINE int compress(float* out, Vec v, uint32_t bits) {
@@ -223,9 +259,13 @@ RF_INLINE void axpy(float* y, float alpha, const float* x, int64_t d) {
   for (; k < d; ++k) y[k] += alpha * x[k];
 }
 
-// Asks the caches for the `bytes` at p.
+// Asks the caches for the `bytes` at p, whose last may lie one line further than a multiple of a line. The empty asm
+// stands for an effect: gcc drops calls of functions that do nothing but prefetch.
 RF_INLINE void prefetch(const void* p, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(p) + at);
+  const char* first = static_cast<const char*>(p);
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(first + at);
+  __builtin_prefetch(first + bytes - 1);
+  __asm__ volatile("");
 }
 
 }  // namespace recsys_fast

@@ -6,6 +6,7 @@
 #include "core/rng.h"
 #include "core/simd.h"
 #include "core/thread_pool.h"
+#include "cpu/id_row.h"
 
 namespace recsys_fast {
 namespace {
@@ -13,12 +14,6 @@ namespace {
 constexpr uint32_t kTries = 15;
 constexpr uint32_t kWords = 2 * (kTries + 1);      // draws of one weighted negative: two a try, two for the exact way
 constexpr int64_t kAhead = 4, kAheadBytes = 1024;  // users are in any order: their rows come from memory
-
-// Columns of one row, ascending.
-struct RowItems {
-  const int32_t* begin;
-  int64_t n;
-};
 
 // The random words of one user's negatives, four at a time.
 class Words {
@@ -42,29 +37,12 @@ class Words {
   Philox four_{};
 };
 
-// The first t in [0, n) for which above(t), else n; above ascends. No branch depends on the data: it would be a coin.
-template <class Above>
-int64_t first_above(int64_t n, Above&& above) {
-  int64_t begin = 0;
-  while (n > 1) {
-    const int64_t half = n / 2;
-    begin += above(begin + half - 1) ? 0 : half;
-    n -= half;
-  }
-  return n == 1 && !above(begin) ? begin + 1 : begin;
-}
-
-// The n-th (from 0) item that is not in the row: n + t for the first t with row[t] - t > n, as t items lie below it.
-int32_t nth_absent(RowItems row, int64_t n) {
-  return static_cast<int32_t>(n + first_above(row.n, [&](int64_t t) { return row.begin[t] - t > n; }));
-}
-
 // Calls use(first, end, weight) for the runs of items between those of the row that have a weight, until it says stop.
 template <class Use>
-void for_gaps(RowItems row, const double* cdf, int64_t n_items, Use&& use) {
+void for_gaps(IdRow row, const double* cdf, int64_t n_items, Use&& use) {
   for (int64_t t = 0; t <= row.n; ++t) {
-    const int64_t first = t > 0 ? row.begin[t - 1] + int64_t{1} : 0;
-    const int64_t end = t < row.n ? row.begin[t] : n_items;
+    const int64_t first = t > 0 ? row.ids[t - 1] + int64_t{1} : 0;
+    const int64_t end = t < row.n ? row.ids[t] : n_items;
     if (first >= end) continue;
     const double below = first > 0 ? cdf[first - 1] : 0.0;
     const double weight = cdf[end - 1] - below;
@@ -73,7 +51,7 @@ void for_gaps(RowItems row, const double* cdf, int64_t n_items, Use&& use) {
 }
 
 // An item outside the row with probability as its weight, by walking the gaps; -1 if none has a weight.
-int32_t absent_by_weight(RowItems row, const double* cdf, int64_t n_items, double unit) {
+int32_t absent_by_weight(IdRow row, const double* cdf, int64_t n_items, double unit) {
   double total = 0.0;
   for_gaps(row, cdf, n_items, [&](int64_t, int64_t, double, double weight) {
     total += weight;
@@ -95,12 +73,12 @@ int32_t absent_by_weight(RowItems row, const double* cdf, int64_t n_items, doubl
 }
 
 // Tries from the whole distribution, then the exact way, whose distribution is the same.
-int32_t draw_weighted(RowItems row, const double* cdf, int64_t n_items, Words& words, uint32_t k) {
+int32_t draw_weighted(IdRow row, const double* cdf, int64_t n_items, Words& words, uint32_t k) {
   for (uint32_t at = k; at < k + 2 * kTries; at += 2) {
     const double x = words.unit(at) * cdf[n_items - 1];
     const int64_t item = first_above(n_items, [&](int64_t i) { return cdf[i] > x; });
-    const int64_t t = first_above(row.n, [&](int64_t i) { return row.begin[i] >= item; });
-    if (t == row.n || row.begin[t] != item) return static_cast<int32_t>(item);
+    const int64_t t = first_above(row.n, [&](int64_t i) { return row.ids[i] >= item; });
+    if (t == row.n || row.ids[t] != item) return static_cast<int32_t>(item);
   }
   return absent_by_weight(row, cdf, n_items, words.unit(k + 2 * kTries));
 }
@@ -119,7 +97,7 @@ void sample_negatives<Cpu>(Rows<int32_t> out, const int32_t* users, Csr positive
         const int64_t soon = users[i + kAhead];
         prefetch(positives.col_idx + positives.row_ptr[soon], std::min(kAheadBytes, 4 * positives.row_size(soon)));
       }
-      const RowItems row{positives.col_idx + positives.row_ptr[users[i]], positives.row_size(users[i])};
+      const IdRow row{positives.col_idx + positives.row_ptr[users[i]], positives.row_size(users[i])};
       const auto n_absent = static_cast<int32_t>(n_items - row.n);
       Words words(seed, epoch, static_cast<uint64_t>(i));
       for (int64_t j = 0; j < out.d; ++j) {

@@ -10,22 +10,27 @@ from recsys_fast._numba.negatives import sample_negatives
 from recsys_fast._numba.pair_scores import pair_scores
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
 from recsys_fast._numba.rng import philox_draw
+from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast._numba.topk import topk
 
 __all__ = [
     "als_loss",
     "als_sweep",
+    "bpr_epoch",
     "csr_from_coo",
     "csr_transpose",
     "gram",
     "gram_eigen",
     "list_metrics",
+    "logistic_epoch",
     "pair_scores",
     "philox_draw",
     "rank_auc",
     "rank_metrics",
+    "rating_epoch",
     "rows_rotate",
     "sample_negatives",
     "topk",
     "validate_csr",
+    "warp_epoch",
 ]

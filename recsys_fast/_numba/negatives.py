@@ -18,7 +18,7 @@ _TRIES = 15
 
 
 @serial
-def _nth_absent(row: I32, n: Int) -> Int:
+def nth_absent(row: I32, n: Int) -> Int:
     """Return the n-th (from 0) item that is not in ``row``, whose columns ascend."""
     begin, end = 0, len(row)  # first t with row[t] - t > n: so many items of the row lie below the answer
     while begin < end:
@@ -31,7 +31,7 @@ def _nth_absent(row: I32, n: Int) -> Int:
 
 
 @serial
-def _contains(row: I32, item: Int) -> bool:
+def contains(row: I32, item: Int) -> bool:
     at = np.searchsorted(row, item)
     return bool(at < len(row) and row[at] == item)
 
@@ -83,7 +83,7 @@ def _draw_weighted(row: I32, cdf: F64, seed: Int, epoch: int, sample: int, k: in
     for at in range(k, k + 2 * _TRIES, 2):
         unit = to_unit(draw(seed, epoch, sample, at), draw(seed, epoch, sample, at + 1))
         item: Int = np.searchsorted(cdf, unit * cdf[-1], side="right")
-        if not _contains(row, item):
+        if not contains(row, item):
             return item
     at = k + 2 * _TRIES
     return _absent_by_weight(row, cdf, to_unit(draw(seed, epoch, sample, at), draw(seed, epoch, sample, at + 1)))
@@ -100,7 +100,7 @@ def _fill(out: I32, users: I32, row_ptr: I64, col_idx: I32, cdf: F64, n_items: i
             elif len(cdf):
                 out[i, j] = _draw_weighted(row, cdf, seed, epoch, i, j * _WORDS)
             else:
-                out[i, j] = _nth_absent(row, to_range(draw(seed, epoch, i, j), n_absent))
+                out[i, j] = nth_absent(row, to_range(draw(seed, epoch, i, j), n_absent))
 
 
 def sample_negatives(

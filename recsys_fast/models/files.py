@@ -29,7 +29,14 @@ _LOCAL = ("device", "n_threads")  # belong to the machine, not to the model
 _HISTORY = re.compile(r"history\.([a-z][a-z_]{0,31}(@\d{1,9})?)")
 
 # Only these names are ever imported on behalf of a file.
-MODELS = {"ALS": "recsys_fast.models.als", "Popularity": "recsys_fast.models.popularity"}
+MODELS = {
+    "ALS": "recsys_fast.models.als",
+    "BPR": "recsys_fast.models.bpr",
+    "LogisticMF": "recsys_fast.models.logistic_mf",
+    "MF": "recsys_fast.models.mf",
+    "Popularity": "recsys_fast.models.popularity",
+    "WARP": "recsys_fast.models.warp",
+}
 
 
 def save(model: Recommender, path: str | os.PathLike[str]) -> None:

@@ -48,6 +48,10 @@ class Trainable(Parameters, ABC):
         """Return the matrix as the model keeps it; raises ValueError for values that make no sense to the model."""
         return matrix
 
+    def _check_given(self, matrix: Csr, **given: Any) -> dict[str, Any]:
+        """Return what a model keeps of further inputs of ``fit``, by attribute; raises ValueError where they misfit."""
+        return given
+
     @abstractmethod
     def _begin(self) -> Trainer:
         """Allocate the learned state for ``self._matrix`` and return what trains it."""
@@ -95,11 +99,17 @@ class Trainable(Parameters, ABC):
 
         An exception, Ctrl-C included, leaves the model at the last finished epoch; unfitted if there was none.
         """
+        return self._fit(user_items, eval_set, callbacks, verbose)
+
+    def _fit(self, user_items: Any, eval_set: Any, callbacks: Iterable[Any], verbose: bool, **given: Any) -> Self:
+        """Train from scratch; ``given`` are further inputs, which ``_check_given`` makes attributes of."""
         self._check_all()
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
+        attributes = self._check_given(matrix, **given)
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose)
         self._start(user_items)
         self._matrix = matrix
+        vars(self).update(attributes)
         trainer = self._begin()
         self._announce(verbose)
         n_epochs = self._planned_epochs()

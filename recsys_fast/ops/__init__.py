@@ -10,24 +10,33 @@ from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.negatives import philox_draw, sample_negatives
 from recsys_fast.ops.pair_scores import pair_scores
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
+from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
+from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
 from recsys_fast.ops.topk import topk
 
 __all__ = [
     "Csr",
+    "EpochResult",
+    "OptimizerState",
     "als_loss",
     "als_sweep",
     "as_csr",
+    "bpr_epoch",
     "csr_from_coo",
     "csr_transpose",
     "gram",
     "gram_eigen",
     "list_metrics",
+    "logistic_epoch",
+    "make_state",
     "pair_scores",
     "philox_draw",
     "rank_auc",
     "rank_metrics",
+    "rating_epoch",
     "rows_rotate",
     "sample_negatives",
     "topk",
     "validate_csr",
+    "warp_epoch",
 ]

@@ -14,20 +14,21 @@ F32 = NDArray[np.float32]
 _ASYMMETRY = 1e-4  # share of the largest entry; float32 sums in another order stay far below
 
 
-def as_writable(array: object, name: str) -> F32:
-    """Return ``array`` itself after checking that an operation can write float32 rows into it.
+def as_writable(array: object, name: str, ndim: int = 2) -> F32:
+    """Return ``array`` itself after checking that an operation can write float32 numbers into it.
 
     Raises:
         TypeError: not a NumPy array of float32; converting would leave the caller's array as it was.
-        ValueError: not 2-D, not C-contiguous, or read-only.
+        ValueError: not of ``ndim`` dimensions, not C-contiguous, or read-only.
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(message(name, type(array).__name__, "a NumPy array, which is changed in place"))
     if array.dtype != np.float32:
         mend = f"pass {name}.astype(np.float32) and keep it: it is changed in place"
         raise TypeError(message(f"dtype of {name}", array.dtype, "float32", mend))
-    if array.ndim != 2:
-        raise ValueError(message(name, f"shape {array.shape}", "2 dimensions, (n, d)"))
+    if array.ndim != ndim:
+        expected = "2 dimensions, (n, d)" if ndim == 2 else f"{ndim} dimension(s)"
+        raise ValueError(message(name, f"shape {array.shape}", expected))
     if not array.flags.c_contiguous:
         mend = f"pass np.ascontiguousarray({name}) and keep it: it is changed in place"
         raise ValueError(message(f"{name} is not C-contiguous", mend=mend))

@@ -15,7 +15,8 @@ _EMPTY_F64 = np.empty(0, np.float64)
 _MAX_NEGATIVES = 2**27 - 1  # 32 draws each, numbered in 32 bits
 
 
-def _counter(value: Any, name: str, bits: int) -> int:
+def counter(value: Any, name: str, bits: int) -> int:
+    """Return ``value`` as an int of at most ``bits`` bits."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(message(name, type(value).__name__, "an int"))
     number = int(value)
@@ -37,21 +38,26 @@ def _users(users: ArrayLike, n_users: int) -> NDArray[np.int32]:
     return np.require(array, np.int32, ["C", "A", "E"])
 
 
-def _cumulated(weights: ArrayLike, n_items: int) -> NDArray[np.float64]:
-    """Return running sums (left to right, so the same bits everywhere) of the weights over their largest."""
+def as_weights(weights: ArrayLike, n_items: int, name: str = "weights") -> NDArray[np.float64]:
+    """Return weights of items over their largest, in float64.
+
+    Raises:
+        TypeError: not numbers.
+        ValueError: not one per item, negative, not finite, or all zero.
+    """
     array = np.asarray(weights)
     if array.shape != (n_items,):
-        raise ValueError(message("shape of weights", array.shape, f"one weight per item, ({n_items},)"))
+        raise ValueError(message(f"shape of {name}", array.shape, f"one weight per item, ({n_items},)"))
     if array.dtype.kind not in "biuf":
-        raise TypeError(message("dtype of weights", array.dtype, "bool, integer or floating point"))
+        raise TypeError(message(f"dtype of {name}", array.dtype, "bool, integer or floating point"))
     array = array.astype(np.float64)
     wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
     if len(wrong):
-        raise ValueError(message(f"weights[{int(wrong[0])}]", array[wrong[0]], "a finite number, 0 or more"))
+        raise ValueError(message(f"{name}[{int(wrong[0])}]", array[wrong[0]], "a finite number, 0 or more"))
     largest = array.max(initial=0.0)
     if n_items and largest == 0:
-        raise ValueError(message("weights", "only zeros", "at least one above 0"))
-    return np.cumsum(array / largest)
+        raise ValueError(message(name, "only zeros", "at least one above 0"))
+    return np.asarray(array / largest)
 
 
 def sample_negatives(
@@ -91,14 +97,15 @@ def sample_negatives(
         ValueError: unknown user, negative weight, a matrix that ``as_csr`` refuses.
     """
     csr = as_csr(matrix, device=device, n_threads=n_threads)
-    n = _counter(n, "n", 32)
+    n = counter(n, "n", 32)
     if n > _MAX_NEGATIVES:
         raise ValueError(message("n", n, f"at most {_MAX_NEGATIVES}"))
     user = _users(users, csr.n_rows)
-    cdf = _EMPTY_F64 if weights is None else _cumulated(weights, csr.n_cols)
+    # Running sums, left to right, so that they have the same bits everywhere.
+    cdf = _EMPTY_F64 if weights is None else np.cumsum(as_weights(weights, csr.n_cols))
     out = np.empty((len(user), n), np.int32)
     backend.get(device).sample_negatives(
-        out, user, csr.row_ptr, csr.col_idx, cdf, csr.n_cols, _counter(seed, "seed", 64), _counter(epoch, "epoch", 32),
+        out, user, csr.row_ptr, csr.col_idx, cdf, csr.n_cols, counter(seed, "seed", 64), counter(epoch, "epoch", 32),
         backend.resolve_threads(n_threads),
     )  # fmt: skip
     return out
@@ -131,9 +138,9 @@ def philox_draw(
     Returns:
         ``(n,) uint32``, each value equally likely.
     """
-    out = np.empty(_counter(n, "n", 48), np.uint32)
+    out = np.empty(counter(n, "n", 48), np.uint32)
     backend.get(device).philox_draw(
-        out, _counter(seed, "seed", 64), _counter(epoch, "epoch", 32), _counter(first_sample, "first_sample", 64),
-        _counter(k, "k", 32), backend.resolve_threads(n_threads),
+        out, counter(seed, "seed", 64), counter(epoch, "epoch", 32), counter(first_sample, "first_sample", 64),
+        counter(k, "k", 32), backend.resolve_threads(n_threads),
     )  # fmt: skip
     return out

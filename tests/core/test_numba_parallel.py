@@ -1,4 +1,4 @@
-"""Numba's threads: several callers at once, a fork after use, and the number of threads put back."""
+"""Numba's threads: several callers at once, a fork after use, the number of threads put back; arrays without owners."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 import textwrap
 
 import numba
+import numpy as np
 import pytest
 
 from recsys_fast import ops
+from recsys_fast._numba.parallel import borrowed, serial
 from tests.cases.csr import ALL
 
 
@@ -50,3 +52,20 @@ def test_the_number_of_threads_is_put_back(n_threads: int) -> None:
     before = numba.get_num_threads()
     ops.csr_transpose(ALL["random"], device="numba", n_threads=n_threads)
     assert numba.get_num_threads() == before
+
+
+@serial
+def _sum_rows(tables: tuple[np.ndarray, np.ndarray, float]) -> float:
+    one, other, total = borrowed(tables)
+    for r in range(len(one)):
+        total += one[r].sum()
+    return total + other[0, 0]
+
+
+def test_borrowed_arrays_are_read_and_neither_kept_nor_freed() -> None:
+    one, other = np.arange(6.0).reshape(3, 2), np.ones((2, 2))
+    before = sys.getrefcount(one), sys.getrefcount(other)
+    for _ in range(3):
+        assert _sum_rows((one, other, 5.0)) == 21.0
+    assert (sys.getrefcount(one), sys.getrefcount(other)) == before
+    assert one.sum() == 15.0

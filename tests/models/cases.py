@@ -18,10 +18,37 @@ MODELS: dict[str, Callable[..., Any]] = {
     "als-explicit": lambda **k: rf.ALS(
         4, **{"feedback": "explicit", "regularization": 0.05, "n_epochs": 2, "random_state": 0, **k}
     ),
+    "bpr": lambda **k: rf.BPR(4, **{"n_epochs": 2, "random_state": 0, **k}),
+    "bpr-adaptive": lambda **k: rf.BPR(
+        5, **{"negative": "adaptive", "item_bias": False, "balance": "users", "n_epochs": 2, "random_state": 0, **k}
+    ),
+    "bpr-popularity": lambda **k: rf.BPR(
+        4,
+        **{
+            "negative": "popularity",
+            "sample_weight": "values",
+            "optimizer": "adam",
+            "n_epochs": 2,
+            "random_state": 0,
+            **k,
+        },
+    ),
+    "logistic-mf": lambda **k: rf.LogisticMF(
+        4, **{"alpha": 2.0, "sample_weight": "values", "n_epochs": 2, "random_state": 0, **k}
+    ),
+    "mf": lambda **k: rf.MF(4, **{"n_epochs": 2, "random_state": 0, **k}),
+    "mf-plain": lambda **k: rf.MF(
+        3, **{"biases": False, "loss": "smooth_l1", "optimizer": "adagrad", "n_epochs": 2, "random_state": 0, **k}
+    ),
+    "mf-svdpp": lambda **k: rf.MF(3, **{"implicit_feedback": True, "n_epochs": 2, "random_state": 0, **k}),
     "popularity": lambda **k: rf.Popularity(**k),
     "popularity-sum": lambda **k: rf.Popularity("sum", **k),
+    "warp": lambda **k: rf.WARP(4, **{"n_epochs": 2, "random_state": 0, **k}),
+    "warp-kos": lambda **k: rf.WARP(
+        3, **{"n_os": 4, "k_os": 2, "optimizer": "adagrad", "n_epochs": 2, "random_state": 0, **k}
+    ),
 }
-FACTORS = [name for name in MODELS if name.startswith("als")]
+FACTORS = [name for name in MODELS if not name.startswith("popularity")]
 
 
 def ratings(n_users: int = 30, n_items: int = 20, density: float = 0.25, seed: int = 0) -> sp.csr_array:

@@ -119,6 +119,7 @@ def test_what_is_no_sparse_matrix_of_numbers_is_a_type_error(make: Make, matrix:
         make().fit(matrix)
 
 
+@pytest.mark.filterwarnings("ignore:.*interacted with every item:UserWarning")
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (3, 50), (50, 3), (5, 5)])
 def test_small_shapes_work(make: Make, shape: tuple[int, int]) -> None:
     matrix = sp.csr_array(np.tri(*shape, dtype=np.float32))

@@ -1,0 +1,97 @@
+#include "core/sigmoid.h"
+#include "cpu/sgd_engine.h"
+
+namespace recsys_fast {
+namespace {
+
+struct BprParameters {
+  int n_candidates;
+};
+
+template <class Rows>
+class Bpr {
+ public:
+  using Rows_ = Rows;
+  using Parameters = BprParameters;
+  static constexpr bool kDraws = true;
+  static constexpr int64_t kRowsPerBlock = 64;
+  static constexpr int kAhead = 8;
+  static int64_t most_items(const Parameters&) { return 2; }
+  static size_t scratch_bytes(const Parameters&) { return 0; }
+
+  Bpr(SgdWorker<Rows>& worker, const Parameters& parameters, Arena&)
+      : w_(worker), n_candidates_(parameters.n_candidates), simple_(n_candidates_ <= 1 && worker.sampler.uniform()) {}
+
+  RF_INLINE void prepare(SgdBatch& batch, int t) {
+    SgdVisit& visit = batch.visits[t];
+    w_.rows.prefetch_user(visit.user);
+    w_.rows.prefetch_item(visit.item);
+    if (n_candidates_ > 1) return;
+    visit.negative = simple_ ? w_.sampler.pick(batch.words[4 * t]) : -1;
+    if (!simple_ || visit.seen.contains(visit.negative)) {
+      SgdWords words = batch.words_of(t, w_.problem);
+      visit.negative = w_.sampler.draw(visit.seen, words);
+      if (visit.negative < 0) return;
+    }
+    w_.rows.prefetch_item(visit.negative);
+  }
+
+  void train(SgdBatch& batch, int t) {
+    SgdVisit& visit = batch.visits[t];
+    if (n_candidates_ > 1) visit.negative = best(batch, t);
+    if (visit.negative < 0) {
+      x_[t] = 0.0f;
+      visit.value = 0.0f;
+      ++w_.totals.n_skipped;
+      return;
+    }
+    const int32_t items[2] = {visit.item, visit.negative};
+    const float x = w_.rows.difference(visit.item, visit.negative);
+    const float g = visit.value * sigmoid(-x);
+    const float coefficients[2] = {g, -g};
+    x_[t] = x;
+    w_.rows.template update<2>(items, coefficients, 2);
+    ++w_.totals.n_trained;
+  }
+
+  void finish(SgdBatch& batch) {
+    double sum = 0.0;
+    float loss[kLanes];
+    for (int t = 0; t < batch.n; t += kLanes) {
+      const int n = std::min(kLanes, batch.n - t);
+      store(loss, softplus(-load(x_ + t)));
+      for (int lane = 0; lane < n; ++lane) sum += double{batch.visits[t + lane].value} * loss[lane];
+    }
+    w_.totals.loss += sum;
+  }
+
+ private:
+  // The verified negative with the highest score of n_candidates.
+  int32_t best(const SgdBatch& batch, int t) {
+    const SgdVisit& visit = batch.visits[t];
+    SgdWords words = batch.words_of(t, w_.problem);
+    int32_t best_item = -1;
+    float best_score = 0.0f;
+    for (int c = 0; c < n_candidates_; ++c) {
+      const int32_t item = w_.sampler.draw(visit.seen, words);
+      if (item < 0) return -1;
+      const float score = w_.rows.score(item);
+      if (c == 0 || score > best_score) best_item = item, best_score = score;
+    }
+    return best_item;
+  }
+
+  SgdWorker<Rows>& w_;
+  int n_candidates_;
+  bool simple_;
+  float x_[SgdBatch::kMost] = {};
+};
+
+}  // namespace
+
+template <>
+SgdTotals bpr_epoch<Cpu>(const SgdProblem& problem, const double* cdf, int n_candidates, int n_threads) {
+  return sgd_epoch<Bpr>(problem, cdf, false, BprParameters{n_candidates}, n_threads);
+}
+
+}  // namespace recsys_fast

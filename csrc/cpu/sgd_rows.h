@@ -1,0 +1,194 @@
+// Rows of an SGD epoch where a user is a row of one table and an item is a row of another. A sample is one user and
+// one or more items with a coefficient each, g_m = -dloss/dscore_m:
+//   i_m += step(g_m u - regularization i_m),  u += step(sum_m g_m i_m - regularization u),  biases likewise with 1,
+// everything on the right from before the sample; an item that occurs twice moves twice.
+#pragma once
+
+#include "core/arena.h"
+#include "cpu/sgd_optimizers.h"
+
+namespace recsys_fast {
+
+// sum[r] = lanes of u . row[r]; with few rows two sums each, so that their chains are short.
+template <int R, int V>
+RF_INLINE void row_products(Vec* sum, const float* u, const float* const* row, int64_t d) {
+  constexpr int kSums = R >= 4 ? 1 : 2;
+  Vec part[kSums][R] = {};
+  if constexpr (V > 0) {
+#pragma GCC unroll 32
+    for (int k = 0; k < V; ++k) {
+      const Vec x = load(u + k * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) part[k % kSums][r] += x * load(row[r] + k * kLanes);
+    }
+  } else {
+    for_lanes<0>(d, [&](auto at) {
+      const Vec x = at.load(u);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) part[0][r] += x * at.load(row[r]);
+    });
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) sum[r] = kSums == 2 ? part[0][r] + part[kSums - 1][r] : part[0][r];
+}
+
+// out[m] = u . row(m), m < n, eight rows at a time.
+template <int V, class Row>
+RF_INLINE void row_scores(float* out, const float* u, int64_t n, int64_t d, Row&& row) {
+  int64_t m = 0;
+  Vec sum[8];
+  const float* at[8];
+  for (; m + 8 <= n; m += 8) {
+    for (int r = 0; r < 8; ++r) at[r] = row(m + r);
+    row_products<8, V>(sum, u, at, d);
+    reduce_add8(sum, out + m);
+  }
+  for (; m < n; ++m) {
+    at[0] = row(m);
+    row_products<1, V>(sum, u, at, d);
+    out[m] = reduce_add(sum[0]);
+  }
+}
+
+// One row on its way to a new value.
+template <class Optimizer>
+struct Target {
+  float *row, *state, *bias, *bias_state;  // bias may be null
+  typename Optimizer::Step step;
+
+  static Target of(const Optimizer& optimizer, const SgdTable& table, int64_t index) {
+    constexpr int s = Optimizer::kState;
+    return {table.rows.row(index), s > 0 ? table.state + index * s * table.rows.d : nullptr,
+            table.bias != nullptr ? table.bias + index : nullptr,
+            s > 0 && table.bias_state != nullptr ? table.bias_state + index * s : nullptr,
+            optimizer.begin(table.steps != nullptr ? table.steps + index : nullptr)};
+  }
+  void move_bias(const Optimizer& optimizer, float coefficient, float regularization) const {
+    if (bias == nullptr) return;
+    *bias += optimizer.step(step, One{}, coefficient - regularization * *bias, bias_state, int64_t{1});
+  }
+};
+
+template <class Optimizer_, int V>
+class PlainRows {
+ public:
+  using Optimizer = Optimizer_;
+
+  // most_items: the largest sample.
+  static size_t scratch_bytes(const SgdProblem&, int64_t most_items) {
+    return Arena::padded<Target<Optimizer>>(static_cast<size_t>(most_items));
+  }
+  PlainRows(const SgdProblem& problem, int64_t most_items, Arena& arena)
+      : p_(problem),
+        d_(problem.items.rows.d),
+        optimizer_{problem.learning_rate},
+        targets_(arena.take<Target<Optimizer>>(static_cast<size_t>(most_items))) {}
+
+  void set_user(int32_t user) {
+    user_ = user;
+    u_ = p_.users.rows.row(user);
+  }
+  void finish() {}
+
+  float user_bias() const { return p_.users.bias != nullptr ? p_.users.bias[user_] : 0.0f; }
+  float item_bias(int32_t item) const { return p_.items.bias != nullptr ? p_.items.bias[item] : 0.0f; }
+
+  float score(int32_t item) const {
+    const float* row[1] = {p_.items.rows.row(item)};
+    Vec sum[1];
+    row_products<1, V>(sum, u_, row, d_);
+    return reduce_add(sum[0]) + item_bias(item);
+  }
+  // score(i) - score(j)
+  float difference(int32_t i, int32_t j) const {
+    const float* row[2] = {p_.items.rows.row(i), p_.items.rows.row(j)};
+    Vec sum[2];
+    row_products<2, V>(sum, u_, row, d_);
+    return reduce_add(sum[0] - sum[1]) + (item_bias(i) - item_bias(j));
+  }
+  // out[m] = u . i_m + b_m, m < n
+  void scores(float* out, const int32_t* items, int64_t n) const {
+    row_scores<V>(out, u_, n, d_, [&](int64_t m) { return p_.items.rows.row(items[m]); });
+    if (p_.items.bias == nullptr) return;
+    for (int64_t m = 0; m < n; ++m) out[m] += p_.items.bias[items[m]];
+  }
+
+  RF_INLINE void prefetch_user(int32_t user) const {
+    prefetch(p_.users.rows.row(user), d_ * 4);
+    if (Optimizer::kState > 0) prefetch(p_.users.state + user * Optimizer::kState * d_, Optimizer::kState * d_ * 4);
+  }
+  RF_INLINE void prefetch_item(int32_t item) const {
+    prefetch(p_.items.rows.row(item), d_ * 4);
+    if (p_.items.bias != nullptr) prefetch(p_.items.bias + item, 1);
+    if (Optimizer::kState > 0 && p_.items.state != nullptr) {
+      prefetch(p_.items.state + item * Optimizer::kState * d_, Optimizer::kState * d_ * 4);
+    }
+  }
+
+  // Moves the user and `n` items (M > 0: n = M, distinct items). What the problem freezes stays.
+  template <int M>
+  void update(const int32_t* items, const float* g, int64_t n) {
+    if (p_.frozen == SgdFrozen::kNone) [[likely]] {
+      move<M, true>(items, g, M > 0 ? M : n, M > 0 ? M : n);
+    } else if (p_.frozen == SgdFrozen::kItems) {
+      move<0, true>(items, g, n, 0);
+    } else {
+      move<0, false>(items, g, 1, 1);
+    }
+  }
+
+ private:
+  // The first n_moving of n items move, and the user if kUser.
+  template <int M, bool kUser>
+  RF_INLINE void move(const int32_t* items, const float* g, int64_t n, int64_t n_moving) {
+    Target<Optimizer> few[M > 0 ? M : 1];
+    Target<Optimizer>* target = M > 0 ? few : targets_;
+    for (int64_t m = 0; m < n_moving; ++m) target[m] = Target<Optimizer>::of(optimizer_, p_.items, items[m]);
+    Target<Optimizer> user{};
+    float sum = 0.0f;
+    if constexpr (kUser) {
+      user = Target<Optimizer>::of(optimizer_, p_.users, user_);
+      for (int64_t m = 0; m < n; ++m) sum += g[m];
+    }
+    const float regularization = p_.regularization;
+    for_lanes<V>(d_, [&](auto at) {
+      const Vec u = at.load(u_);
+      Vec held[M > 0 ? M : 1];
+      if constexpr (M > 0) {
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) held[m] = at.load(target[m].row);
+      }
+      if constexpr (kUser) {
+        Vec gradient = -regularization * u;
+        if constexpr (M > 0) {
+#pragma GCC unroll 2
+          for (int m = 0; m < M; ++m) gradient += g[m] * held[m];
+        } else {
+          for (int64_t m = 0; m < n; ++m) gradient += g[m] * at.load(p_.items.rows.row(items[m]));
+        }
+        at.store(u_, u + optimizer_.step(user.step, at, gradient, user.state, d_));
+      }
+#pragma GCC unroll 2
+      for (int64_t m = 0; m < n_moving; ++m) {
+        const Vec row = M > 0 ? held[M > 0 ? m : 0] : at.load(target[m].row);
+        at.store(target[m].row,
+                 row + optimizer_.step(target[m].step, at, g[m] * u - regularization * row, target[m].state, d_));
+      }
+    });
+    for (int64_t m = 0; m < n_moving; ++m) target[m].move_bias(optimizer_, g[m], regularization);
+    if constexpr (kUser) user.move_bias(optimizer_, sum, regularization);
+  }
+
+  const SgdProblem& p_;
+  int64_t d_;
+  Optimizer optimizer_;
+  Target<Optimizer>* targets_;
+  int32_t user_ = -1;
+  float* u_ = nullptr;
+};
+
+// Any width, found when it runs.
+template <class Optimizer>
+using AnyWidth = PlainRows<Optimizer, 0>;
+
+}  // namespace recsys_fast

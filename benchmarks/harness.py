@@ -85,7 +85,7 @@ def machine() -> dict[str, Any]:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
     ).stdout.strip()
     versions = {}
-    for package in ("recsys-fast", "numpy", "scipy", "numba", "implicit", "irspack", "faiss-cpu"):
+    for package in ("recsys-fast", "numpy", "scipy", "numba", "implicit", "irspack", "faiss-cpu", "torch", "xlearn"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -14,7 +14,7 @@ from recsys_fast.backend import show_config
 if TYPE_CHECKING:
     from recsys_fast import data, datasets, evaluation, models, ops, training
     from recsys_fast.data import Interactions, splits
-    from recsys_fast.models import ALS, Popularity, Recommender
+    from recsys_fast.models import ALS, FFM, FM, Popularity, Recommender, RowModel
     from recsys_fast.training import Checkpoint, EarlyStopping, LogEvaluation, ProgressBar, TimeLimit
 
 __version__ = "0.1.0"
@@ -23,11 +23,14 @@ _LAZY = {
     "ALS": "recsys_fast.models.als",
     "Checkpoint": "recsys_fast.training.checkpoint",
     "EarlyStopping": "recsys_fast.training.callbacks",
+    "FFM": "recsys_fast.models.ffm",
+    "FM": "recsys_fast.models.fm",
     "Interactions": "recsys_fast.data.interactions",
     "LogEvaluation": "recsys_fast.training.callbacks",
     "Popularity": "recsys_fast.models.popularity",
     "ProgressBar": "recsys_fast.training.callbacks",
     "Recommender": "recsys_fast.models.base",
+    "RowModel": "recsys_fast.models.rows",
     "TimeLimit": "recsys_fast.training.callbacks",
 }
 _MODULES = {
@@ -42,6 +45,8 @@ _MODULES = {
 
 __all__ = [
     "ALS",
+    "FFM",
+    "FM",
     "Checkpoint",
     "EarlyStopping",
     "Interactions",
@@ -49,6 +54,7 @@ __all__ = [
     "Popularity",
     "ProgressBar",
     "Recommender",
+    "RowModel",
     "TimeLimit",
     "data",
     "datasets",
@@ -62,7 +68,7 @@ __all__ = [
 ]
 
 
-def load(path: str | os.PathLike[str], *, device: str = "auto") -> Recommender:
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Recommender | RowModel:
     """Return the model in a file that ``save`` wrote, whichever model it is.
 
     Raises:

@@ -7,6 +7,7 @@ namespace recsys_fast::bindings {
 
 void bind_als(pybind11::module_& m);
 void bind_csr(pybind11::module_& m);
+void bind_fm(pybind11::module_& m);
 void bind_gram(pybind11::module_& m);
 void bind_negatives(pybind11::module_& m);
 void bind_rank_metrics(pybind11::module_& m);

@@ -25,6 +25,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_negatives(m);
   bindings::bind_gram(m);
   bindings::bind_als(m);
+  bindings::bind_fm(m);
   bindings::bind_topk(m);
   bindings::bind_rank_metrics(m);
 }

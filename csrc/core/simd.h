@@ -115,6 +115,23 @@ RF_INLINE VecInt load_first(const int32_t* p, int64_t n) {
 #endif
 }
 
+// Stores the first n <= kLanes lanes of v; writes no further.
+RF_INLINE void store_first(float* p, Vec v, int64_t n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#else
+  for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+#endif
+}
+
+RF_INLINE Vec sqrt(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+#pragma GCC unroll 1
+  for (int i = 0; i < kLanes; ++i) lanes[i] = __builtin_sqrtf(lanes[i]);
+  return load(lanes);
+}
+
 // Bit i of the result: a[i] >= b[i].
 RF_INLINE uint32_t mask_ge(Vec a, Vec b) {
 #if defined(__AVX512F__)

@@ -5,6 +5,8 @@ Names and flat signatures are those of the C++ module; the shapes are in ``recsy
 
 from recsys_fast._numba.als import als_loss, als_sweep
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
+from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
+from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
 from recsys_fast._numba.negatives import sample_negatives
 from recsys_fast._numba.pair_scores import pair_scores
@@ -17,6 +19,11 @@ __all__ = [
     "als_sweep",
     "csr_from_coo",
     "csr_transpose",
+    "ffm_epoch",
+    "ffm_predict",
+    "fm_als_sweep",
+    "fm_epoch",
+    "fm_predict",
     "gram",
     "gram_eigen",
     "list_metrics",

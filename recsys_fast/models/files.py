@@ -18,9 +18,9 @@ from recsys_fast.ops import Csr
 from recsys_fast.serialization import Reader, write
 
 if TYPE_CHECKING:
-    from recsys_fast.models.base import Recommender
+    from recsys_fast.models.state import Stateful
 
-M = TypeVar("M", bound="Recommender")
+M = TypeVar("M", bound="Stateful")
 
 FORMAT = "recsys_fast"
 FORMAT_VERSION = 1
@@ -28,26 +28,23 @@ _KEYS = {"checksum", "format", "format_version", "library_version", "model", "pa
 _LOCAL = ("device", "n_threads")  # belong to the machine, not to the model
 _HISTORY = re.compile(r"history\.([a-z][a-z_]{0,31}(@\d{1,9})?)")
 
-# Only these names are ever imported on behalf of a file.
+# Only these names are ever imported on behalf of a file. Models of users and items, and models of rows.
 MODELS = {"ALS": "recsys_fast.models.als", "Popularity": "recsys_fast.models.popularity"}
+ROW_MODELS = {"FFM": "recsys_fast.models.ffm", "FM": "recsys_fast.models.fm"}
 
 
-def save(model: Recommender, path: str | os.PathLike[str]) -> None:
-    """Write ``model`` to ``path``; see ``Recommender.save``."""
+def save(model: Stateful, path: str | os.PathLike[str]) -> None:
+    """Write ``model`` to ``path``; see its ``save``."""
     from recsys_fast import __version__
 
     arrays, values = model._pack()
-    matrix = model.training_matrix_
-    arrays = {**arrays, "matrix.row_ptr": matrix.row_ptr, "matrix.col_idx": matrix.col_idx}
-    if matrix.values is not None:
-        arrays["matrix.values"] = matrix.values
     for name, numbers in model.history_.items():
         arrays[f"history.{name}"] = np.array(numbers, np.float64)
-    for side, ids in (("user", model.user_ids_), ("item", model.item_ids_)):
-        if ids is not None:
-            arrays |= _pack_ids(f"{side}_ids", ids.ids)
+    if model._keeps_matrix:
+        more, shape = _pack_matrix(model)
+        arrays, values = {**arrays, **more}, {**shape, **values}
     params = {name: _plain(name, value) for name, value in model.get_params().items() if name not in _LOCAL}
-    state = {"n_users": matrix.n_rows, "n_items": matrix.n_cols, "n_epochs": model.n_epochs_, **values}
+    state = {"n_epochs": model.n_epochs_, **values}
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -57,6 +54,18 @@ def save(model: Recommender, path: str | os.PathLike[str]) -> None:
         "state": json.dumps(state, allow_nan=False),
     }
     write(path, arrays, metadata)
+
+
+def _pack_matrix(model: Any) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+    """Return the training matrix and the id maps as arrays, and the matrix's shape."""
+    matrix = model.training_matrix_
+    arrays = {"matrix.row_ptr": matrix.row_ptr, "matrix.col_idx": matrix.col_idx}
+    if matrix.values is not None:
+        arrays["matrix.values"] = matrix.values
+    for side, ids in (("user", model.user_ids_), ("item", model.item_ids_)):
+        if ids is not None:
+            arrays |= _pack_ids(f"{side}_ids", ids.ids)
+    return arrays, {"n_users": matrix.n_rows, "n_items": matrix.n_cols}
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -101,16 +110,21 @@ def load(path: str | os.PathLike[str], cls: type[M] | None = None, device: str =
             model._check_params()
         except (ValueError, TypeError) as error:
             raise reader.fail(f"parameters are out of range ({error})") from None
-        shape = _count(reader, state, "n_users"), _count(reader, state, "n_items")
         n_epochs = _count(reader, state, "n_epochs")
-        model._matrix = _matrix(reader, *shape)
-        model.user_ids_, model.item_ids_ = _ids(reader, "user_ids", shape[0]), _ids(reader, "item_ids", shape[1])
+        if model._keeps_matrix:
+            _unpack_matrix(model, reader, state)
         model.history_ = _history(reader)
         model._unpack(reader, state)
         if state or reader.unread:
             raise reader.fail("unknown contents", ", ".join(sorted([*state, *reader.unread]))[:200], "none")
         model.n_epochs_ = n_epochs
     return model
+
+
+def _unpack_matrix(model: Any, reader: Reader, state: dict[str, Any]) -> None:
+    shape = _count(reader, state, "n_users"), _count(reader, state, "n_items")
+    model._matrix = _matrix(reader, *shape)
+    model.user_ids_, model.item_ids_ = _ids(reader, "user_ids", shape[0]), _ids(reader, "item_ids", shape[1])
 
 
 def _check_metadata(reader: Reader, cls: type[M] | None) -> type[M]:
@@ -127,9 +141,10 @@ def _check_metadata(reader: Reader, cls: type[M] | None) -> type[M]:
         if cls.__name__ != name:
             raise reader.fail("model", repr(name)[:80], cls.__name__)
         return cls
-    if name not in MODELS:
-        raise reader.fail("model", repr(name)[:80], "one of " + ", ".join(MODELS))
-    kind: type[M] = getattr(importlib.import_module(MODELS[name]), name)
+    known = MODELS | ROW_MODELS
+    if name not in known:
+        raise reader.fail("model", repr(name)[:80], "one of " + ", ".join(known))
+    kind: type[M] = getattr(importlib.import_module(known[name]), name)
     return kind
 
 
@@ -143,7 +158,7 @@ def _json(reader: Reader, key: str) -> dict[str, Any]:
     return found
 
 
-def _params(reader: Reader, kind: type[Recommender]) -> dict[str, Any]:
+def _params(reader: Reader, kind: type[Stateful]) -> dict[str, Any]:
     params = _json(reader, "params")
     known = set(kind._defaults()) - set(_LOCAL)
     if set(params) != known:

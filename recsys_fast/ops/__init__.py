@@ -6,6 +6,7 @@ changes an input unless its docstring says so.
 
 from recsys_fast.ops.als import als_loss, als_sweep
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.negatives import philox_draw, sample_negatives
 from recsys_fast.ops.pair_scores import pair_scores
@@ -19,6 +20,11 @@ __all__ = [
     "as_csr",
     "csr_from_coo",
     "csr_transpose",
+    "ffm_epoch",
+    "ffm_predict",
+    "fm_als_sweep",
+    "fm_epoch",
+    "fm_predict",
     "gram",
     "gram_eigen",
     "list_metrics",

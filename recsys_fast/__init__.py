@@ -14,7 +14,19 @@ from recsys_fast.backend import show_config
 if TYPE_CHECKING:
     from recsys_fast import data, datasets, evaluation, models, ops, training
     from recsys_fast.data import Interactions, splits
-    from recsys_fast.models import ALS, Popularity, Recommender
+    from recsys_fast.models import (
+        ALS,
+        EASE,
+        SLIM,
+        ContentKNN,
+        ItemKNN,
+        P3alpha,
+        Popularity,
+        Recommender,
+        RP3beta,
+        SparseEASE,
+        UserKNN,
+    )
     from recsys_fast.training import Checkpoint, EarlyStopping, LogEvaluation, ProgressBar, TimeLimit
 
 __version__ = "0.1.0"
@@ -22,13 +34,21 @@ __version__ = "0.1.0"
 _LAZY = {
     "ALS": "recsys_fast.models.als",
     "Checkpoint": "recsys_fast.training.checkpoint",
+    "ContentKNN": "recsys_fast.models.content_knn",
+    "EASE": "recsys_fast.models.ease",
     "EarlyStopping": "recsys_fast.training.callbacks",
     "Interactions": "recsys_fast.data.interactions",
+    "ItemKNN": "recsys_fast.models.item_knn",
     "LogEvaluation": "recsys_fast.training.callbacks",
+    "P3alpha": "recsys_fast.models.graph",
     "Popularity": "recsys_fast.models.popularity",
     "ProgressBar": "recsys_fast.training.callbacks",
+    "RP3beta": "recsys_fast.models.graph",
     "Recommender": "recsys_fast.models.base",
+    "SLIM": "recsys_fast.models.slim",
+    "SparseEASE": "recsys_fast.models.sparse_ease",
     "TimeLimit": "recsys_fast.training.callbacks",
+    "UserKNN": "recsys_fast.models.user_knn",
 }
 _MODULES = {
     "data": "recsys_fast.data",
@@ -42,14 +62,22 @@ _MODULES = {
 
 __all__ = [
     "ALS",
+    "EASE",
+    "SLIM",
     "Checkpoint",
+    "ContentKNN",
     "EarlyStopping",
     "Interactions",
+    "ItemKNN",
     "LogEvaluation",
+    "P3alpha",
     "Popularity",
     "ProgressBar",
+    "RP3beta",
     "Recommender",
+    "SparseEASE",
     "TimeLimit",
+    "UserKNN",
     "data",
     "datasets",
     "evaluation",

@@ -2,7 +2,28 @@
 
 from recsys_fast.models.als import ALS
 from recsys_fast.models.base import Recommendations, Recommender
+from recsys_fast.models.content_knn import ContentKNN
+from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
+from recsys_fast.models.graph import P3alpha, RP3beta
+from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.popularity import Popularity
+from recsys_fast.models.slim import SLIM
+from recsys_fast.models.sparse_ease import SparseEASE
+from recsys_fast.models.user_knn import UserKNN
 
-__all__ = ["ALS", "FactorModel", "Popularity", "Recommendations", "Recommender"]
+__all__ = [
+    "ALS",
+    "EASE",
+    "SLIM",
+    "ContentKNN",
+    "FactorModel",
+    "ItemKNN",
+    "P3alpha",
+    "Popularity",
+    "RP3beta",
+    "Recommendations",
+    "Recommender",
+    "SparseEASE",
+    "UserKNN",
+]

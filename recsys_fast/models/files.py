@@ -29,7 +29,18 @@ _LOCAL = ("device", "n_threads")  # belong to the machine, not to the model
 _HISTORY = re.compile(r"history\.([a-z][a-z_]{0,31}(@\d{1,9})?)")
 
 # Only these names are ever imported on behalf of a file.
-MODELS = {"ALS": "recsys_fast.models.als", "Popularity": "recsys_fast.models.popularity"}
+MODELS = {
+    "ALS": "recsys_fast.models.als",
+    "ContentKNN": "recsys_fast.models.content_knn",
+    "EASE": "recsys_fast.models.ease",
+    "ItemKNN": "recsys_fast.models.item_knn",
+    "P3alpha": "recsys_fast.models.graph",
+    "Popularity": "recsys_fast.models.popularity",
+    "RP3beta": "recsys_fast.models.graph",
+    "SLIM": "recsys_fast.models.slim",
+    "SparseEASE": "recsys_fast.models.sparse_ease",
+    "UserKNN": "recsys_fast.models.user_knn",
+}
 
 
 def save(model: Recommender, path: str | os.PathLike[str]) -> None:
@@ -103,7 +114,7 @@ def load(path: str | os.PathLike[str], cls: type[M] | None = None, device: str =
             raise reader.fail(f"parameters are out of range ({error})") from None
         shape = _count(reader, state, "n_users"), _count(reader, state, "n_items")
         n_epochs = _count(reader, state, "n_epochs")
-        model._matrix = _matrix(reader, *shape)
+        model._matrix = read_csr(reader, "matrix", shape, "the training matrix")
         model.user_ids_, model.item_ids_ = _ids(reader, "user_ids", shape[0]), _ids(reader, "item_ids", shape[1])
         model.history_ = _history(reader)
         model._unpack(reader, state)
@@ -158,21 +169,33 @@ def _count(reader: Reader, state: dict[str, Any], name: str) -> int:
     return value
 
 
-def _matrix(reader: Reader, n_users: int, n_items: int) -> Csr:
-    nnz = reader.length("matrix.col_idx")
+def read_csr(reader: Reader, name: str, shape: tuple[int, int], what: str, *, values: bool = False) -> Csr:
+    """Return the sparse matrix of a model file whose arrays are ``name``.row_ptr and so on.
+
+    Args:
+        reader: the file.
+        name: what the arrays' names begin with.
+        shape: expected shape.
+        what: the matrix in error messages.
+        values: whether it must have values.
+
+    Raises:
+        ModelFormatError: missing, damaged, of another shape, or with rows that are not sorted.
+    """
+    nnz = reader.length(f"{name}.col_idx")
+    has_values = values or f"{name}.values" in reader.specs
     csr = Csr(
-        reader.read("matrix.row_ptr", "I64", (n_users + 1,)),
-        reader.read("matrix.col_idx", "I32", (nnz,)),
-        reader.read("matrix.values", "F32", (nnz,)) if "matrix.values" in reader.specs else None,
-        n_users,
-        n_items,
+        reader.read(f"{name}.row_ptr", "I64", (shape[0] + 1,)),
+        reader.read(f"{name}.col_idx", "I32", (nnz,)),
+        reader.read(f"{name}.values", "F32", (nnz,)) if has_values else None,
+        *shape,
     )
     try:
-        if ops.validate_csr(csr, "the training matrix"):
+        if ops.validate_csr(csr, what):
             return csr
     except ValueError as error:
         raise reader.fail(str(error)) from None
-    raise reader.fail("rows of the training matrix are not sorted")
+    raise reader.fail(f"rows of {what} are not sorted")
 
 
 def _history(reader: Reader) -> dict[str, list[float]]:

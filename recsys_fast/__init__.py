@@ -13,8 +13,8 @@ from recsys_fast.backend import show_config
 
 if TYPE_CHECKING:
     from recsys_fast import data, datasets, evaluation, models, ops, training
-    from recsys_fast.data import Interactions, splits
-    from recsys_fast.models import ALS, Popularity, Recommender
+    from recsys_fast.data import IdMap, Interactions, splits
+    from recsys_fast.models import ALS, Hybrid, Popularity, Random, Recommender
     from recsys_fast.training import Checkpoint, EarlyStopping, LogEvaluation, ProgressBar, TimeLimit
 
 __version__ = "0.1.0"
@@ -23,10 +23,13 @@ _LAZY = {
     "ALS": "recsys_fast.models.als",
     "Checkpoint": "recsys_fast.training.checkpoint",
     "EarlyStopping": "recsys_fast.training.callbacks",
+    "Hybrid": "recsys_fast.models.hybrid",
+    "IdMap": "recsys_fast.data.id_map",
     "Interactions": "recsys_fast.data.interactions",
     "LogEvaluation": "recsys_fast.training.callbacks",
     "Popularity": "recsys_fast.models.popularity",
     "ProgressBar": "recsys_fast.training.callbacks",
+    "Random": "recsys_fast.models.random",
     "Recommender": "recsys_fast.models.base",
     "TimeLimit": "recsys_fast.training.callbacks",
 }
@@ -44,10 +47,13 @@ __all__ = [
     "ALS",
     "Checkpoint",
     "EarlyStopping",
+    "Hybrid",
+    "IdMap",
     "Interactions",
     "LogEvaluation",
     "Popularity",
     "ProgressBar",
+    "Random",
     "Recommender",
     "TimeLimit",
     "data",

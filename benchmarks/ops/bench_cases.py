@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from recsys_fast import backend, ops
 from tests.cases import als, csr, gram, rank_metrics, topk
 
@@ -65,6 +67,11 @@ def csr_transpose_calls() -> Iterator[tuple[str, Call]]:
         yield name, lambda d, m=matrix: ops.csr_transpose(m, device=d)
 
 
+def philox_rows_calls() -> Iterator[tuple[str, Call]]:
+    for m, n in ((100_000, 1), (100, 10_000)):
+        yield f"{m} samples, {n} words", lambda d, m=m, n=n: ops.philox_rows(np.arange(m), n, device=d)
+
+
 CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "als_sweep": als_sweep_calls,
     "als_loss": als_loss_calls,
@@ -73,6 +80,7 @@ CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "topk": topk_calls,
     "rank_metrics": rank_metrics_calls,
     "csr_transpose": csr_transpose_calls,
+    "philox_rows": philox_rows_calls,
 }
 
 

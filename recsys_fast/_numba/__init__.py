@@ -9,7 +9,7 @@ from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
 from recsys_fast._numba.negatives import sample_negatives
 from recsys_fast._numba.pair_scores import pair_scores
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
-from recsys_fast._numba.rng import philox_draw
+from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.topk import topk
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "list_metrics",
     "pair_scores",
     "philox_draw",
+    "philox_rows",
     "rank_auc",
     "rank_metrics",
     "rows_rotate",

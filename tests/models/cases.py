@@ -20,7 +20,9 @@ MODELS: dict[str, Callable[..., Any]] = {
     ),
     "popularity": lambda **k: rf.Popularity(**k),
     "popularity-sum": lambda **k: rf.Popularity("sum", **k),
+    "random": lambda **k: rf.Random(**k),
 }
+CONTAINERS = {"Hybrid"}  # made of fitted models, and never trained on a matrix: with tests of their own
 FACTORS = [name for name in MODELS if name.startswith("als")]
 
 

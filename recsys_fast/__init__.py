@@ -13,15 +13,17 @@ from recsys_fast.backend import show_config
 
 if TYPE_CHECKING:
     from recsys_fast import data, datasets, evaluation, models, ops, training
-    from recsys_fast.data import Interactions, splits
+    from recsys_fast.data import IdMap, Interactions, splits
     from recsys_fast.models import (
         ALS,
         EASE,
         SLIM,
         ContentKNN,
+        Hybrid,
         ItemKNN,
         P3alpha,
         Popularity,
+        Random,
         Recommender,
         RP3beta,
         SparseEASE,
@@ -37,6 +39,8 @@ _LAZY = {
     "ContentKNN": "recsys_fast.models.content_knn",
     "EASE": "recsys_fast.models.ease",
     "EarlyStopping": "recsys_fast.training.callbacks",
+    "Hybrid": "recsys_fast.models.hybrid",
+    "IdMap": "recsys_fast.data.id_map",
     "Interactions": "recsys_fast.data.interactions",
     "ItemKNN": "recsys_fast.models.item_knn",
     "LogEvaluation": "recsys_fast.training.callbacks",
@@ -44,6 +48,7 @@ _LAZY = {
     "Popularity": "recsys_fast.models.popularity",
     "ProgressBar": "recsys_fast.training.callbacks",
     "RP3beta": "recsys_fast.models.graph",
+    "Random": "recsys_fast.models.random",
     "Recommender": "recsys_fast.models.base",
     "SLIM": "recsys_fast.models.slim",
     "SparseEASE": "recsys_fast.models.sparse_ease",
@@ -67,6 +72,8 @@ __all__ = [
     "Checkpoint",
     "ContentKNN",
     "EarlyStopping",
+    "Hybrid",
+    "IdMap",
     "Interactions",
     "ItemKNN",
     "LogEvaluation",
@@ -74,6 +81,7 @@ __all__ = [
     "Popularity",
     "ProgressBar",
     "RP3beta",
+    "Random",
     "Recommender",
     "SparseEASE",
     "TimeLimit",

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from recsys_fast import backend, ops
 from tests.cases import als, csr, gram, linear, product_topk, rank_metrics, topk
 
@@ -95,6 +97,11 @@ def ridge_solve_calls() -> Iterator[tuple[str, Call]]:
         yield case.name, lambda d, m=matrix: ops.ridge_solve(m, regularization=3.0, k=20, device=d)
 
 
+def philox_rows_calls() -> Iterator[tuple[str, Call]]:
+    for m, n in ((100_000, 1), (100, 10_000)):
+        yield f"{m} samples, {n} words", lambda d, m=m, n=n: ops.philox_rows(np.arange(m), n, device=d)
+
+
 CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "als_sweep": als_sweep_calls,
     "als_loss": als_loss_calls,
@@ -108,6 +115,7 @@ CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "slim_solve": slim_solve_calls,
     "ridge_solve": ridge_solve_calls,
     "product_topk": product_topk_calls,
+    "philox_rows": philox_rows_calls,
 }
 
 

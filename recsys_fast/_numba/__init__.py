@@ -13,7 +13,7 @@ from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
 from recsys_fast._numba.ridge import ridge_solve
-from recsys_fast._numba.rng import philox_draw
+from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.slim import slim_solve
 from recsys_fast._numba.topk import topk
 
@@ -28,6 +28,7 @@ __all__ = [
     "list_metrics",
     "pair_scores",
     "philox_draw",
+    "philox_rows",
     "product_topk",
     "product_topk_dense",
     "rank_auc",

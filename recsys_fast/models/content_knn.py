@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class ContentKNN(ItemNeighbours):
     ``partial_fit`` takes over other interactions; neighbours depend on features alone and stay. Items added by
     ``resize`` have no features: fit again to give them some.
     """
+
+    _fits_interactions: ClassVar[bool] = False
 
     _features: Csr | F32
 

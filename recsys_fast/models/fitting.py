@@ -28,6 +28,8 @@ class Trainable(Parameters, ABC):
 
     #: names of the learned attributes that are plain data: kept by ``copy_state``, cleared by ``fit``
     _learned: ClassVar[tuple[str, ...]] = ()
+    #: names of constructor parameters that a model file does not hold among them, such as the models of a hybrid
+    _unsaved: ClassVar[tuple[str, ...]] = ()
 
     device: str
     n_threads: int | None

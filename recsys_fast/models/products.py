@@ -56,6 +56,9 @@ class ProductModel(Recommender):
         where: dict[str, Any] = {"device": self.device, "n_threads": self.n_threads, "check": False}
         return Recommendations(*ops.product_topk(self._left(users, given), self._right(), n, **where, **choice))
 
+    def _score_histories(self, given: Csr) -> F32:
+        return dense_product(self._left(None, given), for_scipy(self._right()))
+
     def score(self, users: ArrayLike, items: ArrayLike | None = None) -> F32:
         """Return the scores of items for users.
 
@@ -91,12 +94,7 @@ class ProductModel(Recommender):
             ValueError: the lengths differ.
         """
         n_users, n_items = self._shape()
-        user_ids, one_user = inputs.check_ids(users, n_users, "users")
-        item_ids, one_item = inputs.check_ids(items, n_items, "items")
-        if len(user_ids) != len(item_ids) and not (one_user or one_item):
-            got = f"{len(user_ids)} users, {len(item_ids)} items"
-            raise ValueError(message("pairs", got, "one item per user", "score(users) gives all combinations"))
-        user_ids, item_ids = np.broadcast_arrays(user_ids, item_ids)
+        user_ids, item_ids, scalar = inputs.check_pairs(users, items, n_users, n_items)
         out = np.empty(len(user_ids), np.float32)
         right, block = for_scipy(self._right()), max(1, _BLOCK // max(1, n_items))
         distinct, place = np.unique(user_ids, return_inverse=True)
@@ -106,7 +104,7 @@ class ProductModel(Recommender):
             pairs = order[starts[part] : starts[part + 1]]
             scores = dense_product(self._left(distinct[begin : begin + block], None), right)
             out[pairs] = scores[place[pairs] - begin, item_ids[pairs]]
-        return float(out[0]) if one_user and one_item else out
+        return float(out[0]) if scalar else out
 
     def _nearest(
         self,

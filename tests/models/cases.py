@@ -21,6 +21,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "ease": lambda **k: rf.EASE(**{"regularization": 5.0, **k}),
     "popularity": lambda **k: rf.Popularity(**k),
     "popularity-sum": lambda **k: rf.Popularity("sum", **k),
+    "random": lambda **k: rf.Random(**k),
     "slim": lambda **k: rf.SLIM(**{"l1": 0.5, "l2": 2.0, **k}),
     "slim-signed": lambda **k: rf.SLIM(**{"l1": 0.5, "l2": 20.0, "nonnegative": False, **k}),
     "sparse-ease": lambda **k: rf.SparseEASE(**{"regularization": 5.0, "n_neighbors": 6, **k}),
@@ -34,6 +35,7 @@ MODELS: dict[str, Callable[..., Any]] = {
 }
 # Models whose fit needs more than a matrix; they have tests of their own.
 OTHERS = {"ContentKNN"}
+CONTAINERS = {"Hybrid"}  # made of fitted models, and never trained on a matrix: with tests of their own
 FACTORS = [name for name in MODELS if name.startswith("als")]
 
 

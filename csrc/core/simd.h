@@ -38,6 +38,7 @@ RF_INLINE VecInt load(const int32_t* p) {
   return v;
 }
 RF_INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+RF_INLINE void store(int32_t* p, VecInt v) { std::memcpy(p, &v, sizeof v); }
 RF_INLINE Vec broadcast(float x) { return x - Vec{}; }  // x - 0 is x for every x, so it compiles to nothing more
 
 // Smallest multiple of the vector width that holds d floats.
@@ -139,6 +140,21 @@ RF_INLINE uint32_t mask_nonzero(Vec v) {
 #endif
 }
 
+// Bit i of the result: a[i] >= b[i].
+RF_INLINE uint32_t mask_ge(VecInt a, VecInt b) {
+#if defined(__AVX512F__)
+  return _mm512_cmpge_epi32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+#elif defined(__AVX__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(a >= b)));
+#elif defined(__x86_64__)
+  return static_cast<uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(a >= b)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a[i] >= b[i]) << i;
+  return bits;
+#endif
+}
+
 // Bit i of the result: a[i] == b[i].
 RF_INLINE uint32_t mask_eq(VecInt a, VecInt b) {
 #if defined(__AVX512F__)
@@ -156,6 +172,28 @@ RF_INLINE uint32_t mask_eq(VecInt a, VecInt b) {
 
 RF_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 RF_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+RF_INLINE VecInt max(VecInt a, VecInt b) { return a > b ? a : b; }
+
+// Products of bytes, four to a lane: sum + a . b, a unsigned and b signed. VNNI multiplies 64 at once, but no level
+// promises it: functions that use it are marked RF_BYTE_DOT, and only called where has_byte_dot() says so.
+#if defined(__AVX512F__)
+#define RF_BYTE_DOT __attribute__((target("avx512vnni")))
+inline bool has_byte_dot() {
+  static const bool has = __builtin_cpu_supports("avx512vnni");
+  return has;
+}
+RF_BYTE_DOT RF_INLINE VecInt byte_dot(VecInt sum, VecInt a, VecInt b) {
+  return reinterpret_cast<VecInt>(
+      _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+#else
+#define RF_BYTE_DOT
+inline constexpr bool has_byte_dot() { return false; }
+RF_INLINE VecInt byte_dot(VecInt sum, VecInt a, VecInt b) {
+  for (int shift = 0; shift < 32; shift += 8) sum += ((a >> shift) & 255) * ((b << (24 - shift)) >> 24);
+  return sum;
+}
+#endif
 
 // Writes the lanes of v whose bit is set to out, in order, and may write up to kLanes elements. Returns their number.
 RF_INLINE int compress(float* out, Vec v, uint32_t bits) {

@@ -13,8 +13,25 @@ from recsys_fast.backend import show_config
 
 if TYPE_CHECKING:
     from recsys_fast import data, datasets, evaluation, models, ops, training
-    from recsys_fast.data import Interactions, splits
-    from recsys_fast.models import ALS, FFM, FM, Popularity, Recommender, RowModel
+    from recsys_fast.data import IdMap, Interactions, splits
+    from recsys_fast.models import (
+        ALS,
+        EASE,
+        FFM,
+        FM,
+        SLIM,
+        ContentKNN,
+        Hybrid,
+        ItemKNN,
+        P3alpha,
+        Popularity,
+        Random,
+        Recommender,
+        RowModel,
+        RP3beta,
+        SparseEASE,
+        UserKNN,
+    )
     from recsys_fast.training import Checkpoint, EarlyStopping, LogEvaluation, ProgressBar, TimeLimit
 
 __version__ = "0.1.0"
@@ -22,16 +39,27 @@ __version__ = "0.1.0"
 _LAZY = {
     "ALS": "recsys_fast.models.als",
     "Checkpoint": "recsys_fast.training.checkpoint",
+    "ContentKNN": "recsys_fast.models.content_knn",
+    "EASE": "recsys_fast.models.ease",
     "EarlyStopping": "recsys_fast.training.callbacks",
     "FFM": "recsys_fast.models.ffm",
     "FM": "recsys_fast.models.fm",
+    "Hybrid": "recsys_fast.models.hybrid",
+    "IdMap": "recsys_fast.data.id_map",
     "Interactions": "recsys_fast.data.interactions",
+    "ItemKNN": "recsys_fast.models.item_knn",
     "LogEvaluation": "recsys_fast.training.callbacks",
+    "P3alpha": "recsys_fast.models.graph",
     "Popularity": "recsys_fast.models.popularity",
     "ProgressBar": "recsys_fast.training.callbacks",
+    "RP3beta": "recsys_fast.models.graph",
+    "Random": "recsys_fast.models.random",
     "Recommender": "recsys_fast.models.base",
     "RowModel": "recsys_fast.models.rows",
+    "SLIM": "recsys_fast.models.slim",
+    "SparseEASE": "recsys_fast.models.sparse_ease",
     "TimeLimit": "recsys_fast.training.callbacks",
+    "UserKNN": "recsys_fast.models.user_knn",
 }
 _MODULES = {
     "data": "recsys_fast.data",
@@ -45,17 +73,28 @@ _MODULES = {
 
 __all__ = [
     "ALS",
+    "EASE",
     "FFM",
     "FM",
+    "SLIM",
     "Checkpoint",
+    "ContentKNN",
     "EarlyStopping",
+    "Hybrid",
+    "IdMap",
     "Interactions",
+    "ItemKNN",
     "LogEvaluation",
+    "P3alpha",
     "Popularity",
     "ProgressBar",
+    "RP3beta",
+    "Random",
     "Recommender",
     "RowModel",
+    "SparseEASE",
     "TimeLimit",
+    "UserKNN",
     "data",
     "datasets",
     "evaluation",

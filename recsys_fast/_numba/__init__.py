@@ -8,16 +8,22 @@ from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
 from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
 from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
+from recsys_fast._numba.linear import csr_gram, spd_invert
 from recsys_fast._numba.negatives import sample_negatives
 from recsys_fast._numba.pair_scores import pair_scores
+from recsys_fast._numba.product_topk import product_topk
+from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
-from recsys_fast._numba.rng import philox_draw
+from recsys_fast._numba.ridge import ridge_solve
+from recsys_fast._numba.rng import philox_draw, philox_rows
+from recsys_fast._numba.slim import slim_solve
 from recsys_fast._numba.topk import topk
 
 __all__ = [
     "als_loss",
     "als_sweep",
     "csr_from_coo",
+    "csr_gram",
     "csr_transpose",
     "ffm_epoch",
     "ffm_predict",
@@ -29,10 +35,16 @@ __all__ = [
     "list_metrics",
     "pair_scores",
     "philox_draw",
+    "philox_rows",
+    "product_topk",
+    "product_topk_dense",
     "rank_auc",
     "rank_metrics",
+    "ridge_solve",
     "rows_rotate",
     "sample_negatives",
+    "slim_solve",
+    "spd_invert",
     "topk",
     "validate_csr",
 ]

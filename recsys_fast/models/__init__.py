@@ -2,20 +2,39 @@
 
 from recsys_fast.models.als import ALS
 from recsys_fast.models.base import Recommendations, Recommender
+from recsys_fast.models.content_knn import ContentKNN
+from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
 from recsys_fast.models.ffm import FFM
 from recsys_fast.models.fm import FM
+from recsys_fast.models.graph import P3alpha, RP3beta
+from recsys_fast.models.hybrid import Hybrid
+from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.popularity import Popularity
+from recsys_fast.models.random import Random
 from recsys_fast.models.rows import RowModel, evaluate_rows
+from recsys_fast.models.slim import SLIM
+from recsys_fast.models.sparse_ease import SparseEASE
+from recsys_fast.models.user_knn import UserKNN
 
 __all__ = [
     "ALS",
+    "EASE",
     "FFM",
     "FM",
+    "SLIM",
+    "ContentKNN",
     "FactorModel",
+    "Hybrid",
+    "ItemKNN",
+    "P3alpha",
     "Popularity",
+    "RP3beta",
+    "Random",
     "Recommendations",
     "Recommender",
     "RowModel",
+    "SparseEASE",
+    "UserKNN",
     "evaluate_rows",
 ]

@@ -18,6 +18,8 @@ class Stateful(Parameters, ABC):
 
     #: names of the learned attributes that are plain data: kept by ``copy_state``, cleared by ``fit``
     _learned: ClassVar[tuple[str, ...]] = ()
+    #: names of constructor parameters that a model file does not hold among them, such as the models of a hybrid
+    _unsaved: ClassVar[tuple[str, ...]] = ()
     #: whether the training matrix is part of the model, and of its file
     _keeps_matrix: ClassVar[bool] = False
 

@@ -6,6 +6,7 @@ not. Every contestant is a callable that does one unit of work (an epoch, a pass
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
+PEERS = ("implicit", "irspack", "faiss-cpu", "cornac", "lightfm", "libmf", "torch", "xlearn")
+PACKAGES = ("recsys-fast", "numpy", "scipy", "numba", *PEERS)
 
 
 @dataclass
@@ -37,6 +40,44 @@ class Figure:
     def median(self) -> float:
         """Median of the timed turns, in seconds."""
         return statistics.median(self.seconds)
+
+
+def arguments(description: str | None, data: str = "gowalla") -> argparse.ArgumentParser:
+    """Return a parser of what every benchmark takes: ``--data``, ``--threads``, ``--turns`` and ``--save``.
+
+    Args:
+        description: the script's docstring, whose last line is a command.
+        data: default of ``--data``, see ``benchmarks.data.load``.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=data)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
+    return parser
+
+
+class Report:
+    """The figures of a run, piece of work by piece: printed as they come, saved at the end where that is asked for.
+
+    Args:
+        options: what a parser of ``arguments`` found.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._data, self._save = Path(options.data).stem, options.save
+        self.work: dict[str, dict[str, Figure]] = {}
+
+    def add(self, what: str, figures: dict[str, Figure], details: str = "") -> None:
+        """Print and keep the figures of one piece of work, under the title "what, data, details"."""
+        title = ", ".join(part for part in (what, self._data, details) if part)
+        print(table(title, figures), flush=True)
+        self.work[title] = figures
+
+    def finish(self) -> None:
+        """Write the results and print where, with ``--save``."""
+        if self._save:
+            print(save(self._save, self.work))
 
 
 def alternate(contestants: dict[str, Callable[[], object]], turns: int = 5, warm_up: int = 1) -> dict[str, Figure]:
@@ -85,18 +126,7 @@ def machine() -> dict[str, Any]:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
     ).stdout.strip()
     versions = {}
-    for package in (
-        "recsys-fast",
-        "numpy",
-        "scipy",
-        "numba",
-        "implicit",
-        "irspack",
-        "faiss-cpu",
-        "cornac",
-        "lightfm",
-        "libmf",
-    ):
+    for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

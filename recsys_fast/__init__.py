@@ -13,8 +13,29 @@ from recsys_fast.backend import show_config
 
 if TYPE_CHECKING:
     from recsys_fast import data, datasets, evaluation, models, ops, training
-    from recsys_fast.data import Interactions, splits
-    from recsys_fast.models import ALS, BPR, MF, WARP, LogisticMF, Popularity, Recommender
+    from recsys_fast.data import IdMap, Interactions, splits
+    from recsys_fast.models import (
+        ALS,
+        BPR,
+        EASE,
+        FFM,
+        FM,
+        MF,
+        SLIM,
+        WARP,
+        ContentKNN,
+        Hybrid,
+        ItemKNN,
+        LogisticMF,
+        P3alpha,
+        Popularity,
+        Random,
+        Recommender,
+        RowModel,
+        RP3beta,
+        SparseEASE,
+        UserKNN,
+    )
     from recsys_fast.training import Checkpoint, EarlyStopping, LogEvaluation, ProgressBar, TimeLimit
 
 __version__ = "0.1.0"
@@ -23,16 +44,30 @@ _LAZY = {
     "ALS": "recsys_fast.models.als",
     "BPR": "recsys_fast.models.bpr",
     "Checkpoint": "recsys_fast.training.checkpoint",
+    "ContentKNN": "recsys_fast.models.content_knn",
+    "EASE": "recsys_fast.models.ease",
     "EarlyStopping": "recsys_fast.training.callbacks",
+    "FFM": "recsys_fast.models.ffm",
+    "FM": "recsys_fast.models.fm",
+    "Hybrid": "recsys_fast.models.hybrid",
+    "IdMap": "recsys_fast.data.id_map",
     "Interactions": "recsys_fast.data.interactions",
+    "ItemKNN": "recsys_fast.models.item_knn",
     "LogEvaluation": "recsys_fast.training.callbacks",
     "LogisticMF": "recsys_fast.models.logistic_mf",
     "MF": "recsys_fast.models.mf",
+    "P3alpha": "recsys_fast.models.graph",
     "Popularity": "recsys_fast.models.popularity",
     "ProgressBar": "recsys_fast.training.callbacks",
+    "RP3beta": "recsys_fast.models.graph",
+    "Random": "recsys_fast.models.random",
     "Recommender": "recsys_fast.models.base",
+    "RowModel": "recsys_fast.models.rows",
+    "SLIM": "recsys_fast.models.slim",
+    "SparseEASE": "recsys_fast.models.sparse_ease",
     "TimeLimit": "recsys_fast.training.callbacks",
     "WARP": "recsys_fast.models.warp",
+    "UserKNN": "recsys_fast.models.user_knn",
 }
 _MODULES = {
     "data": "recsys_fast.data",
@@ -47,17 +82,31 @@ _MODULES = {
 __all__ = [
     "ALS",
     "BPR",
+    "EASE",
+    "FFM",
+    "FM",
     "MF",
+    "SLIM",
     "WARP",
     "Checkpoint",
+    "ContentKNN",
     "EarlyStopping",
+    "Hybrid",
+    "IdMap",
     "Interactions",
+    "ItemKNN",
     "LogEvaluation",
     "LogisticMF",
+    "P3alpha",
     "Popularity",
     "ProgressBar",
+    "RP3beta",
+    "Random",
     "Recommender",
+    "RowModel",
+    "SparseEASE",
     "TimeLimit",
+    "UserKNN",
     "data",
     "datasets",
     "evaluation",
@@ -70,7 +119,7 @@ __all__ = [
 ]
 
 
-def load(path: str | os.PathLike[str], *, device: str = "auto") -> Recommender:
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Recommender | RowModel:
     """Return the model in a file that ``save`` wrote, whichever model it is.
 
     Raises:

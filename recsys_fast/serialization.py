@@ -62,7 +62,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], met
     for array in arrays.values():
         checksum = _crc(array, checksum)
     header = header.replace(_checksum_field(_NO_CHECKSUM), _checksum_field(f"{checksum:08x}"), 1)
-    with _replacing(Path(os.path.realpath(path))) as file:
+    with replacing(Path(os.path.realpath(path))) as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for array in arrays.values():
             file.write(_bytes(array))
@@ -104,7 +104,7 @@ def _crc(array: NDArray[Any], start: int) -> int:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
+def replacing(target: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``target``; on success sync it and rename it to ``target``, else remove it."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -245,6 +245,33 @@ class Reader:
         if array.size and self._file.readinto(_bytes(array)) != array.nbytes:
             raise self.fail(f"array {name!r} is truncated")
         return array
+
+
+class Part:
+    """The arrays of a file whose names begin with a prefix, under the rest of their names; like a ``Reader``.
+
+    Args:
+        reader: the file, or a part of it.
+        prefix: what the names begin with.
+    """
+
+    def __init__(self, reader: Reader | Part, prefix: str) -> None:
+        self._reader, self._prefix = reader, prefix
+        self.specs: dict[str, TensorSpec] = {
+            name.removeprefix(prefix): spec for name, spec in reader.specs.items() if name.startswith(prefix)
+        }
+
+    def fail(self, what: str, got: object = None, expected: str | None = None) -> ModelFormatError:
+        """Return (for raising) the error that says what is wrong with this part."""
+        return self._reader.fail(f"{self._prefix}: {what}", got, expected)
+
+    def length(self, name: str) -> int:
+        """Return the first size of an array."""
+        return self._reader.length(self._prefix + name)
+
+    def read(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return an array; see ``Reader.read``."""
+        return self._reader.read(self._prefix + name, dtype, shape)
 
 
 def _sizes(values: Any) -> bool:

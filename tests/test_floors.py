@@ -16,6 +16,12 @@ def test_python_imports_go_down() -> None:
     assert python_violations(ROOT) == []
 
 
+def test_models_leave_the_choice_of_a_backend_to_ops() -> None:
+    models = list((ROOT / "recsys_fast" / "models").glob("*.py"))
+    assert len(models) > 5
+    assert [path.name for path in models if "backend.get(" in path.read_text(encoding="utf-8")] == []
+
+
 def test_native_includes_go_down() -> None:
     assert native_violations(ROOT) == []
 

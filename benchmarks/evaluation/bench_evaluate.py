@@ -5,8 +5,6 @@ python -m benchmarks.evaluation.bench_evaluate --data gowalla --factors 64
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,19 +43,15 @@ def implicit_evaluator(users: np.ndarray, items: np.ndarray, train: Any, test: A
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="gowalla")
+    parser = harness.arguments(__doc__)
     parser.add_argument("--factors", type=int, default=64)
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--kinds", nargs="+", choices=("als", "bpr"), default=["als", "bpr"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
     train, test = data.load(options.data)
     k, threads = options.k, options.threads
     seen, target = ops.as_csr(train), ops.as_csr(test)
-    work: dict[str, dict[str, harness.Figure]] = {}
+    report = harness.Report(options)
     peak = harness.sgemm_peak(threads)
     for kind in options.kinds:
         users, items = factors.als(train, options.factors) if kind == "als" else factors.bpr(train, options.factors)
@@ -84,11 +78,8 @@ def main() -> None:
         for name, quality in results.items():
             figures[name].quality = quality
         figures["recsys_fast"].floor_seconds = 2.0 * users.size * len(items) / peak / 1e9
-        title = f"Recall@{k} and NDCG@{k}, {Path(options.data).stem}, {kind}, {options.factors} factors"
-        print(harness.table(title, figures), flush=True)
-        work[title] = figures
-    if options.save:
-        print(harness.save(options.save, work))
+        report.add(f"Recall@{k} and NDCG@{k}", figures, f"{kind}, {options.factors} factors")
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@ python -m benchmarks.models.bench_als --data gowalla --factors 64 128 256 --solv
 
 from __future__ import annotations
 
-import argparse
 import os
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # what implicit asks for
 
@@ -109,15 +107,11 @@ def floor_seconds(users: Csr, items: Csr, d: int, solver: str, peak: float) -> f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="gowalla")
+    parser = harness.arguments(__doc__)
     parser.add_argument("--factors", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--solvers", nargs="+", default=["cg", "cholesky", "subspace"])
     parser.add_argument("--peers", nargs="*", default=["irspack", "implicit"])
     parser.add_argument("--numba", action="store_true", help="also run the numba backend")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
     matrix, _ = data.load(options.data)
     peak = harness.sgemm_peak(options.threads)
@@ -125,7 +119,7 @@ def main() -> None:
     print(
         f"matrix product {peak:.0f} GFLOP/s on {options.threads} threads (the floor), NumPy's sgemm {blas:.0f} on one"
     )
-    work: dict[str, dict[str, harness.Figure]] = {}
+    report = harness.Report(options)
     for d in options.factors:
         for solver in options.solvers:
             ours = Ours(matrix, d, solver, options.threads)
@@ -146,11 +140,8 @@ def main() -> None:
             if model is not None:
                 factors = model.get_user_embedding(), model.get_item_embedding()
                 figures["irspack"].quality["loss"] = loss(ours.users, *factors)
-            title = f"ALS {solver}, {Path(options.data).stem}, {d} factors"
-            print(harness.table(title, figures), flush=True)
-            work[title] = figures
-    if options.save:
-        print(harness.save(options.save, work))
+            report.add(f"ALS {solver}", figures, f"{d} factors")
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from recsys_fast import backend, ops
-from tests.cases import als, csr, gram, rank_metrics, sgd, topk
+from tests.cases import als, csr, gram, linear, product_topk, rank_metrics, sgd, topk
 
 Call = Callable[[str], object]
 
@@ -73,6 +75,41 @@ def sgd_calls(op: str) -> Iterator[tuple[str, Call]]:
             yield case.name.removeprefix(op.split("_")[0] + " "), lambda d, p=p: p.run(d)
 
 
+def product_topk_calls() -> Iterator[tuple[str, Call]]:
+    for case in product_topk.CASES:
+        p = case.make()
+        yield case.name, lambda d, p=p: ops.product_topk(p.a, p.b, p.n, device=d, **p.choice)
+
+
+def csr_gram_calls() -> Iterator[tuple[str, Call]]:
+    for case in linear.CASES:
+        matrix = case.make()
+        yield case.name, lambda d, m=matrix: ops.csr_gram(m, device=d)
+
+
+def spd_invert_calls() -> Iterator[tuple[str, Call]]:
+    for n in linear.SIZES:
+        given = linear.positive_definite(n)
+        yield f"n = {n}", lambda d, a=given: ops.spd_invert(a.copy(), device=d)
+
+
+def slim_solve_calls() -> Iterator[tuple[str, Call]]:
+    for case in linear.CASES:
+        matrix = case.make()
+        yield case.name, lambda d, m=matrix: ops.slim_solve(m, l1=0.5, l2=2.0, device=d)
+
+
+def ridge_solve_calls() -> Iterator[tuple[str, Call]]:
+    for case in linear.CASES:
+        matrix = case.make()
+        yield case.name, lambda d, m=matrix: ops.ridge_solve(m, regularization=3.0, k=20, device=d)
+
+
+def philox_rows_calls() -> Iterator[tuple[str, Call]]:
+    for m, n in ((100_000, 1), (100, 10_000)):
+        yield f"{m} samples, {n} words", lambda d, m=m, n=n: ops.philox_rows(np.arange(m), n, device=d)
+
+
 CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "als_sweep": als_sweep_calls,
     "als_loss": als_loss_calls,
@@ -82,6 +119,12 @@ CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "topk": topk_calls,
     "rank_metrics": rank_metrics_calls,
     "csr_transpose": csr_transpose_calls,
+    "csr_gram": csr_gram_calls,
+    "spd_invert": spd_invert_calls,
+    "slim_solve": slim_solve_calls,
+    "ridge_solve": ridge_solve_calls,
+    "product_topk": product_topk_calls,
+    "philox_rows": philox_rows_calls,
 }
 
 

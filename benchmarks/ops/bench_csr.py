@@ -5,8 +5,6 @@ python -m benchmarks.ops.bench_csr --data ml20m-shaped
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,7 @@ from recsys_fast import ops
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="gowalla")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
-    options = parser.parse_args()
+    options = harness.arguments(__doc__).parse_args()
     from scipy import sparse
 
     peer = data.for_peer(data.load(options.data)[0])
@@ -48,13 +41,10 @@ def main() -> None:
             "recsys_fast": lambda: ops.sample_negatives(matrix, users, 1, seed=0, **place),
         },
     }
-    work: dict[str, dict[str, harness.Figure]] = {}
+    report = harness.Report(options)
     for name, contestants in contests.items():
-        title = f"{name}, {Path(options.data).stem}"
-        work[title] = harness.alternate(contestants, options.turns)
-        print(harness.table(title, work[title]), flush=True)
-    if options.save:
-        print(harness.save(options.save, work))
+        report.add(name, harness.alternate(contestants, options.turns))
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ python -m benchmarks.ops.bench_topk --data gowalla --factors 64 --n 20 100
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,22 +51,18 @@ def agreement(users: np.ndarray, items: np.ndarray, ours: np.ndarray, theirs: np
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="gowalla")
+    parser = harness.arguments(__doc__)
     parser.add_argument("--factors", type=int, nargs="+", default=[64])
     parser.add_argument("--n", type=int, nargs="+", default=[20, 100])
     parser.add_argument("--kinds", nargs="+", choices=("als", "bpr"), default=["als", "bpr"])
     parser.add_argument("--numba", action="store_true", help="also run the numba backend")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
 
     matrix, _ = data.load(options.data)
     seen, seen_csr = ops.as_csr(matrix), data.for_peer(matrix)
     threads = options.threads
     peak = harness.sgemm_peak(threads)
-    work: dict[str, dict[str, harness.Figure]] = {}
+    report = harness.Report(options)
     for d in options.factors:
         for kind in options.kinds:
             users, items = factors.als(matrix, d) if kind == "als" else factors.bpr(matrix, d)
@@ -89,11 +83,8 @@ def main() -> None:
                 figures["recsys_fast"].floor_seconds = 2.0 * users.size * len(items) / peak / 1e9
                 theirs = np.concatenate(contestants[f"implicit, batch {IMPLICIT_BATCHES[0]}"]())
                 figures["recsys_fast"].quality["rows equal"] = agreement(users, items, ours(), theirs)
-                title = f"top {n}, {Path(options.data).stem}, {kind}, {d} factors"
-                print(harness.table(title, figures), flush=True)
-                work[title] = figures
-    if options.save:
-        print(harness.save(options.save, work))
+                report.add(f"top {n}", figures, f"{kind}, {d} factors")
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,16 @@ void bind_negatives(py::module_& m) {
           const Array<uint32_t> words(out, "out");
           without_gil([&] { philox_draw<Cpu>(words.data(), words.size(), seed, epoch, first_sample, k, n_threads); });
         });
+  m.def("philox_rows", [](const py::object& out, const py::object& samples, const py::object& first, uint64_t seed,
+                          uint32_t epoch, int n_threads) {
+    const Array<uint32_t> words(out, "out");
+    const Array<const int64_t> samples_array(samples, "samples");
+    const Array<const uint32_t> first_array(first, "first");
+    const auto rows = words.rows("dimensions of out");
+    check_size("rows of out", rows.n, samples_array.size());
+    check_size("length of first", first_array.size(), samples_array.size());
+    without_gil([&] { philox_rows<Cpu>(rows, samples_array.data(), first_array.data(), seed, epoch, n_threads); });
+  });
 }
 
 }  // namespace recsys_fast::bindings

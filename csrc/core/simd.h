@@ -40,6 +40,7 @@ RF_INLINE VecInt load(const int32_t* p) {
   return v;
 }
 RF_INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
+RF_INLINE void store(int32_t* p, VecInt v) { std::memcpy(p, &v, sizeof v); }
 RF_INLINE Vec broadcast(float x) { return x - Vec{}; }  // x - 0 is x for every x, so it compiles to nothing more
 
 // Smallest multiple of the vector width that holds d floats.
@@ -117,7 +118,7 @@ RF_INLINE VecInt load_first(const int32_t* p, int64_t n) {
 #endif
 }
 
-// Writes the first n < kLanes elements of v to p and no further.
+// Stores the first n <= kLanes lanes of v; writes no further.
 RF_INLINE void store_first(float* p, Vec v, int64_t n) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
@@ -134,6 +135,30 @@ RF_INLINE uint32_t mask_ge(Vec a, Vec b) {
   return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
 #elif defined(__x86_64__)
   return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpge_ps(a, b)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a[i] >= b[i]) << i;
+  return bits;
+#endif
+}
+
+// Bit i of the result: v[i] is a number other than 0.
+RF_INLINE uint32_t mask_nonzero(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_OQ);
+#else
+  return mask_ge(v, Vec{}) ^ mask_ge(Vec{}, v);
+#endif
+}
+
+// Bit i of the result: a[i] >= b[i].
+RF_INLINE uint32_t mask_ge(VecInt a, VecInt b) {
+#if defined(__AVX512F__)
+  return _mm512_cmpge_epi32_mask(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+#elif defined(__AVX__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(a >= b)));
+#elif defined(__x86_64__)
+  return static_cast<uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(a >= b)));
 #else
   uint32_t bits = 0;
   for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a[i] >= b[i]) << i;
@@ -158,6 +183,28 @@ RF_INLINE uint32_t mask_eq(VecInt a, VecInt b) {
 
 RF_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 RF_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+RF_INLINE VecInt max(VecInt a, VecInt b) { return a > b ? a : b; }
+
+// Products of bytes, four to a lane: sum + a . b, a unsigned and b signed. VNNI multiplies 64 at once, but no level
+// promises it: functions that use it are marked RF_BYTE_DOT, and only called where has_byte_dot() says so.
+#if defined(__AVX512F__)
+#define RF_BYTE_DOT __attribute__((target("avx512vnni")))
+inline bool has_byte_dot() {
+  static const bool has = __builtin_cpu_supports("avx512vnni");
+  return has;
+}
+RF_BYTE_DOT RF_INLINE VecInt byte_dot(VecInt sum, VecInt a, VecInt b) {
+  return reinterpret_cast<VecInt>(
+      _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+#else
+#define RF_BYTE_DOT
+inline constexpr bool has_byte_dot() { return false; }
+RF_INLINE VecInt byte_dot(VecInt sum, VecInt a, VecInt b) {
+  for (int shift = 0; shift < 32; shift += 8) sum += ((a >> shift) & 255) * ((b << (24 - shift)) >> 24);
+  return sum;
+}
+#endif
 
 RF_INLINE Vec sqrt(Vec v) {
 #if defined(__AVX512F__)
@@ -204,6 +251,80 @@ RF_INLINE int compress(int32_t* out, VecInt v, uint32_t bits) {
   for (; bits != 0; bits &= bits - 1) *at++ = v[__builtin_ctz(bits)];
   return static_cast<int>(at - out);
 #endif
+}
+
+// table[index[i]] in lane i.
+RF_INLINE Vec gather(const float* table, VecInt index) {
+#if defined(__AVX512F__)
+  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, reinterpret_cast<__m512i>(index), table, 4);
+#elif defined(__AVX2__)
+  return _mm256_i32gather_ps(table, reinterpret_cast<__m256i>(index), 4);
+#else
+  Vec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = table[index[i]];
+  return v;
+#endif
+}
+
+// Bytes, as many as fit into a vector.
+inline constexpr int kByteLanes = 4 * kLanes;
+typedef uint8_t VecByte __attribute__((vector_size(kByteLanes)));
+
+// Lane i of v plus 1 where bit i at `bits` is set.
+RF_INLINE VecByte increment_where(VecByte v, const uint8_t* bits) {
+#if defined(__AVX512BW__)
+  uint64_t mask;
+  std::memcpy(&mask, bits, sizeof mask);
+  const __m512i sum = reinterpret_cast<__m512i>(v);
+  return reinterpret_cast<VecByte>(_mm512_mask_sub_epi8(sum, mask, sum, _mm512_set1_epi8(-1)));
+#elif defined(__AVX2__)  // each byte of the mask to the eight lanes that its bits stand for
+  int32_t mask;
+  std::memcpy(&mask, bits, sizeof mask);
+  constexpr int64_t kEight = 0x0101010101010101;
+  const __m256i lanes = _mm256_setr_epi64x(0, kEight, 2 * kEight, 3 * kEight);
+  const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+  const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(mask), lanes);
+  const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+  return v - reinterpret_cast<VecByte>(set);
+#elif defined(__SSSE3__)
+  int16_t mask;
+  std::memcpy(&mask, bits, sizeof mask);
+  const __m128i lanes = _mm_set_epi64x(0x0101010101010101, 0);
+  const __m128i bit = _mm_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+  const __m128i spread = _mm_shuffle_epi8(_mm_set1_epi16(mask), lanes);
+  const __m128i set = _mm_cmpeq_epi8(_mm_and_si128(spread, bit), bit);
+  return v - reinterpret_cast<VecByte>(set);
+#else
+  VecByte spread, bit;
+  for (int i = 0; i < kByteLanes; ++i) {
+    spread[i] = bits[i / 8];
+    bit[i] = static_cast<uint8_t>(1 << i % 8);
+  }
+  return v - reinterpret_cast<VecByte>((spread & bit) == bit);
+#endif
+}
+
+// Lane i of v plus that of x where bit i of mask is set; other lanes keep their bits.
+RF_INLINE Vec add_where(Vec v, uint32_t mask, Vec x) {
+#if defined(__AVX512F__)
+  return _mm512_mask_add_ps(v, static_cast<__mmask16>(mask), v, x);
+#else
+  VecInt bit;
+  for (int i = 0; i < kLanes; ++i) bit[i] = 1 << i;
+  const VecInt set = ((VecInt{} + static_cast<int32_t>(mask)) & bit) == bit;
+  return set ? v + x : v;
+#endif
+}
+
+// out[i] += v[i] for the kByteLanes lanes of v.
+RF_INLINE void add_bytes(float* out, VecByte v) {
+  typedef uint8_t Part __attribute__((vector_size(kLanes)));
+  Part part[4];
+  std::memcpy(part, &v, sizeof v);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    store(out + i * kLanes, load(out + i * kLanes) + __builtin_convertvector(part[i], Vec));
+  }
 }
 
 // Lane sums of the products of two rows of any length d: reduce_add of them is dot.

@@ -9,6 +9,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/errors.h"
@@ -58,7 +59,24 @@ class Poller {
   Clock::time_point last_ = Clock::now();
 };
 
+// The innermost loop that the calling thread takes part in; the poller only where the thread started it.
+struct Part {
+  Job* job = nullptr;
+  Poller* poller = nullptr;
+};
+thread_local Part t_part;
+
+class Participation {
+ public:
+  Participation(Job& job, Poller* poller) : outer_(std::exchange(t_part, {&job, poller})) {}
+  ~Participation() { t_part = outer_; }
+
+ private:
+  Part outer_;
+};
+
 void run_chunks(Job& job, int worker, Poller* poller) {
+  const Participation participation(job, poller);
   while (!job.stop.load(std::memory_order_relaxed)) {
     const int64_t chunk = job.next.fetch_add(1);
     if (chunk >= job.n_chunks) return;
@@ -145,6 +163,12 @@ Pool& pool() {
 }  // namespace
 
 void set_poll_interrupt(PollInterrupt poll) { g_poll.store(poll); }
+
+void check_interrupt() {
+  const auto [job, poller] = t_part;
+  if (job == nullptr) return;
+  if (job->stop.load(std::memory_order_relaxed) || (poller != nullptr && poller->due_and_stop())) throw Interrupted();
+}
 
 void run_parallel(int64_t n, int64_t grain, int n_threads, ChunkFunction function, void* context) {
   if (n <= 0) return;

@@ -28,4 +28,7 @@ void parallel_for(int64_t n, int64_t grain, int n_threads, Body&& body) {
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
+// For the body of a loop whose chunks take long: throws Interrupted where the loop is to stop. Nothing outside a loop.
+void check_interrupt();
+
 }  // namespace recsys_fast

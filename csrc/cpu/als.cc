@@ -5,6 +5,7 @@
 #include "core/thread_pool.h"
 #include "cpu/als_cg.h"
 #include "cpu/als_cholesky.h"
+#include "cpu/als_crowd.h"
 #include "cpu/als_subspace.h"
 
 namespace recsys_fast {
@@ -34,7 +35,8 @@ struct Sweep {
       if (dual && n <= block) return Form::kDual;  // exact for less than one pass costs
       return block < d_padded ? Form::kSubspace : Form::kPrimal;
     }
-    // A row too long to stay in L2 would be fetched in each step; below this width its normal equations cost less.
+    // Long rows have a crowd. One on its own would be fetched in each step; below this width its normal equations cost
+    // less.
     return n > n_resident && d_padded <= 160 ? Form::kPrimal : Form::kCg;
   }
 
@@ -45,6 +47,18 @@ struct Sweep {
     most = std::max(most, als_primal_bytes(solver == AlsSolver::kSubspace ? std::min(block, d_padded) : d_padded));
     if (solver == AlsSolver::kSubspace) most = std::max(most, als_subspace_bytes(n, d_padded, block));
     return most + static_cast<int64_t>(3 * Arena::padded<float>(np) + 2 * Arena::padded<float>(d_padded));
+  }
+
+  bool penalised() const { return problem.regularization > 0.0f || problem.unobserved_weight > 0.0f; }
+
+  // A small share of the mean diagonal of the row's sum over entries: what a singular system is lent.
+  float share_of_diagonal(const AlsRow& row) const {
+    double trace = 0.0;
+    for (int64_t j = row.begin; j < row.end; ++j) {
+      const float* source = y.row(matrix.col_idx[j]);
+      trace += double{row.weight[j - row.begin]} * dot(source, source, y.d);
+    }
+    return static_cast<float>(1e-5 * trace / static_cast<double>(y.d));
   }
 
   // Solves row u in place; returns its objective.
@@ -67,14 +81,12 @@ struct Sweep {
       for (int64_t j = 0; j < n; ++j) root[j] = std::sqrt(weight[j]);
     }
     const size_t mark = arena.mark();
-    double objective = solve_scaled(how, row, scale, z, root, out, floor, arena);
-    if (std::isnan(objective)) {  // singular in float32: lend it a small share of its mean diagonal
-      double trace = 0.0;
-      for (int64_t j = row.begin; j < row.end; ++j) {
-        const float* source = y.row(matrix.col_idx[j]);
-        trace += double{weight[j - row.begin]} * dot(source, source, d);
-      }
-      const float share = static_cast<float>(1e-5 * trace / static_cast<double>(d));
+    // Without any penalty rounding errors of conjugate gradients pile up in the directions that no entry names.
+    float smallest = floor;
+    if (how == Form::kCg && !penalised()) smallest = std::max(floor, share_of_diagonal(row));
+    double objective = solve_scaled(how, row, scale, z, root, out, smallest, arena);
+    if (std::isnan(objective)) {  // singular in float32
+      const float share = share_of_diagonal(row);
       if (!std::isfinite(share)) return objective;
       arena.rewind(mark);
       objective = solve_scaled(how, row, scale, z, root, out, std::max(floor, share), arena);
@@ -87,10 +99,7 @@ struct Sweep {
   double solve_scaled(Form how, const AlsRow& row, float* scale, float* z, const float* root, const float* start,
                       float smallest, Arena& arena) const {
     const int64_t d = y.d;
-    const float n = static_cast<float>(row.size()) + problem.unobserved_weight * static_cast<float>(y.n);
-    const float reg = problem.regularization * std::pow(n, problem.nu);
-    for (int64_t k = 0; k < d_padded; ++k) scale[k] = 1.0f / std::sqrt(std::max(unobserved[k] + reg, smallest));
-    std::fill(scale + d, scale + d_padded, 0.0f);
+    als_scale(scale, problem, unobserved, row.size(), y, smallest);
     if (how == Form::kCg || how == Form::kSubspace) {
       for (int64_t k = 0; k < d; ++k) z[k] = start[k] / scale[k];
       std::fill(z + d, z + d_padded, 0.0f);
@@ -127,11 +136,26 @@ double als_sweep<Cpu>(Rows<float> x, Rows<const float> y, Csr matrix, const AlsP
                     .n_resident = std::max<int64_t>(16, kResidentBytes / (dp * 4)),
                     .unobserved = unobserved.data(),
                     .floor = std::max(largest * 1e-6f, 1e-12f)};
-  std::vector<double> objective((x.n + kRowsPerTask - 1) / kRowsPerTask, 0.0);
-  parallel_for(x.n, kRowsPerTask, n_threads, [&](int64_t begin, int64_t end, int) {
-    double sum = 0.0;
-    for (int64_t u = begin; u < end; ++u) sum += sweep.solve(u);
-    objective[begin / kRowsPerTask] = sum;
+  // Groups of long rows first, the longest of them at the front: what is left over at the end is short.
+  const bool crowds = solver == AlsSolver::kCg && sweep.penalised();
+  const AlsCrowd crowd(matrix, crowds ? sweep.n_resident : matrix.nnz(), dp, n_threads);
+  const AlsCrowdTask task{x, y, matrix, problem, unobserved.data(), sweep.floor, dp, n_steps};
+  const int64_t n_groups = crowd.n_groups(), n_tasks = (x.n + kRowsPerTask - 1) / kRowsPerTask;
+  std::vector<double> objective(crowd.rows.size() + n_tasks, 0.0);
+  double* task_objective = objective.data() + crowd.rows.size();
+  parallel_for(n_groups + n_tasks, 1, n_threads, [&](int64_t at, int64_t, int) {
+    if (at < n_groups) {
+      const int64_t begin = crowd.bounds[at], end = crowd.bounds[at + 1];
+      als_cg_crowd(task, crowd.rows.data() + begin, end - begin, objective.data() + begin);
+      for (int64_t i = begin; i < end; ++i) {
+        if (std::isnan(objective[i])) objective[i] = sweep.solve(crowd.rows[i]);
+      }
+      return;
+    }
+    const int64_t begin = (at - n_groups) * kRowsPerTask;
+    for (int64_t u = begin; u < std::min(x.n, begin + kRowsPerTask); ++u) {
+      if (!crowd.member[u]) task_objective[at - n_groups] += sweep.solve(u);
+    }
   });
   double total = 0.0;
   for (const double part : objective) total += part;

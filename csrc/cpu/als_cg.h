@@ -72,8 +72,46 @@ inline void als_pass(const float* v, int64_t n, int64_t dp, const float* p, floa
   als_pass_width<0>(v, n, dp, p, q, coefficient);
 }
 
+// The vectors of one row's conjugate gradients, (dp) each: solution, residual, direction, product with the direction.
+struct AlsCgState {
+  float *z, *r, *p, *q;
+  double objective;
+  float rr, enough;
+  bool open;  // false once a further step is of no use
+
+  static size_t bytes(int64_t dp) { return 3 * Arena::padded<float>(dp); }
+
+  // z, objective without |z|^2 and r are set.
+  void begin(int64_t dp) {
+    objective += dot(z, z, dp);
+    std::copy_n(r, dp, p);
+    rr = dot(r, r, dp);
+    enough = std::max(rr * 1e-14f, 1e-30f);
+    open = rr > enough;  // false for NaN too
+    if (!std::isfinite(rr)) objective = NAN;
+  }
+
+  // q = (I + V^T C V) p is set.
+  void step(int64_t dp) {
+    const float curvature = dot(p, q, dp);
+    if (!(curvature > 0.0f)) {
+      open = false;
+      return;
+    }
+    const float alpha = rr / curvature;
+    axpy(z, alpha, p, dp);
+    axpy(r, -alpha, q, dp);
+    objective -= double{alpha} * rr;  // f(z + alpha p) = f(z) - alpha |r|^2
+    const float rr_next = dot(r, r, dp);
+    const float beta = rr_next / rr;
+    for (int64_t k = 0; k < dp; k += kLanes) store(p + k, load(r + k) + beta * load(p + k));
+    rr = rr_next;
+    open = rr > enough;
+  }
+};
+
 inline int64_t als_cg_bytes(int64_t n_resident, int64_t dp) {
-  return static_cast<int64_t>(Arena::padded<float>(n_resident * dp) + 3 * Arena::padded<float>(dp));
+  return static_cast<int64_t>(Arena::padded<float>(n_resident * dp) + AlsCgState::bytes(dp));
 }
 
 // z (dp) in: start, out: after n_steps steps. Rows of V stay in scratch when n <= n_resident; else they are gathered
@@ -82,6 +120,7 @@ inline double als_cg(const AlsRow& row, float* z, int n_steps, int64_t n_residen
   const int64_t n = row.size(), dp = row.d_padded;
   float* v = arena.take<float>(n_resident * dp);
   float *r = arena.take<float>(dp), *p = arena.take<float>(dp), *q = arena.take<float>(dp);
+  AlsCgState state{z, r, p, q, row.constant, 0.0f, 0.0f, true};
   const bool resident = n <= n_resident;
 
   const auto pass = [&](const float* direction, float* out, bool first, auto&& coefficient) {
@@ -93,33 +132,19 @@ inline double als_cg(const AlsRow& row, float* z, int n_steps, int64_t n_residen
   };
 
   // r = V^T (t - C V z) - z, and the objective at the start from the same products.
-  double objective = row.constant;
   for (int64_t k = 0; k < dp; ++k) r[k] = -z[k];
   pass(z, r, true, [&](int64_t j, float s) {
     const float c = row.weight[j], t = row.target[j];
-    objective += double{s} * (double{c} * s - 2.0 * t);
+    state.objective += double{s} * (double{c} * s - 2.0 * t);
     return t - c * s;
   });
-  objective += dot(z, z, dp);
-  std::copy_n(r, dp, p);
-  float rr = dot(r, r, dp);
-  if (!std::isfinite(rr)) return NAN;
-  const float enough = rr * 1e-14f;
-  for (int step = 0; step < n_steps && rr > enough && rr > 1e-30f; ++step) {
+  state.begin(dp);
+  for (int step = 0; step < n_steps && state.open; ++step) {
     std::copy_n(p, dp, q);
     pass(p, q, false, [&](int64_t j, float s) { return row.weight[j] * s; });
-    const float curvature = dot(p, q, dp);
-    if (!(curvature > 0.0f)) break;
-    const float alpha = rr / curvature;
-    axpy(z, alpha, p, dp);
-    axpy(r, -alpha, q, dp);
-    objective -= double{alpha} * rr;  // f(z + alpha p) = f(z) - alpha |r|^2
-    const float rr_next = dot(r, r, dp);
-    const float beta = rr_next / rr;
-    for (int64_t k = 0; k < dp; k += kLanes) store(p + k, load(r + k) + beta * load(p + k));
-    rr = rr_next;
+    state.step(dp);
   }
-  return objective;
+  return state.objective;
 }
 
 }  // namespace recsys_fast

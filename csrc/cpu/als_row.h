@@ -15,6 +15,32 @@
 
 namespace recsys_fast {
 
+// Confidence, target and t' of an entry.
+struct AlsEntry {
+  float weight, target, constant;
+};
+
+RF_INLINE AlsEntry als_entry(const AlsProblem& problem, Rows<const float> y, const int32_t* col_idx, int64_t j) {
+  const float w = problem.weights != nullptr ? problem.weights[j] : 1.0f;
+  if (problem.targets == nullptr) {
+    const float t = w > 0.0f ? w + problem.target_offset : 0.0f;
+    return {std::abs(w), t, t};
+  }
+  const float t = problem.biased ? problem.targets[j] - y.row(col_idx[j])[y.d - 1] : problem.targets[j];
+  return {std::abs(w), t, t * t};
+}
+
+// scale (d_padded) = D^-1/2 of a row with n entries, no element of D below smallest; zero in the padding. unobserved
+// (d_padded) is w0 * spectrum.
+inline void als_scale(float* scale, const AlsProblem& problem, const float* unobserved, int64_t n, Rows<const float> y,
+                      float smallest) {
+  const float size = static_cast<float>(n) + problem.unobserved_weight * static_cast<float>(y.n);
+  const float reg = problem.regularization * std::pow(size, problem.nu);
+  const int64_t dp = padded(y.d);
+  for (int64_t k = 0; k < dp; ++k) scale[k] = 1.0f / std::sqrt(std::max(unobserved[k] + reg, smallest));
+  std::fill(scale + y.d, scale + dp, 0.0f);
+}
+
 struct AlsRow {
   const AlsProblem& problem;
   Rows<const float> y;
@@ -31,9 +57,7 @@ struct AlsRow {
 
   // Fills weight, target and constant; returns the smallest weight.
   float read_entries() {
-    const float* weights = problem.weights;
-    const float* targets = problem.targets;
-    if (weights == nullptr && targets == nullptr) {
+    if (problem.weights == nullptr && problem.targets == nullptr) {
       std::fill_n(weight, size(), 1.0f);
       std::fill_n(target, size(), 1.0f + problem.target_offset);
       constant = double{1.0f + problem.target_offset} * static_cast<double>(size());
@@ -42,17 +66,11 @@ struct AlsRow {
     float smallest = std::numeric_limits<float>::infinity();
     constant = 0.0;
     for (int64_t j = begin; j < end; ++j) {
-      const float w = weights != nullptr ? weights[j] : 1.0f;
-      float t = w > 0.0f ? w + problem.target_offset : 0.0f;
-      float t_constant = t;
-      if (targets != nullptr) {
-        t = problem.biased ? targets[j] - y.row(col_idx[j])[y.d - 1] : targets[j];
-        t_constant = t * t;
-      }
-      weight[j - begin] = std::abs(w);
-      target[j - begin] = t;
-      constant += t_constant;
-      smallest = std::min(smallest, std::abs(w));
+      const AlsEntry entry = als_entry(problem, y, col_idx, j);
+      weight[j - begin] = entry.weight;
+      target[j - begin] = entry.target;
+      constant += entry.constant;
+      smallest = std::min(smallest, entry.weight);
     }
     return smallest;
   }

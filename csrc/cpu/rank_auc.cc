@@ -148,7 +148,7 @@ void rank_auc<Cpu>(double* out, Rows<const float> queries, Rows<const float> ite
   }
   const RankTask task{queries, items, eligible, 0, wanted.data(), std::ssize(wanted)};
   const Basis as_they_are(items, task.n_candidates(), 0, n_threads);
-  const ItemPanels panels(items, eligible.candidates, task.n_candidates(), as_they_are, n_threads);
+  const ItemPanels panels(items, eligible.candidates, task.n_candidates(), as_they_are, false, n_threads);
   parallel_for(task.n_wanted, tile_queries(task, kTileQueries, n_threads), n_threads,
                [&](int64_t begin, int64_t end, int) { AucTile(task, test, panels).run(out, begin, end); });
 }

@@ -4,16 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/simd.h"
 #include "core/views.h"
+#include "cpu/best_scores.h"
 #include "cpu/id_row.h"
 
 namespace recsys_fast {
 
 inline constexpr int kScoreBlock = 64;  // scores handed over at once, at most
-inline constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
 // What is the same for all queries that a worker serves.
 struct Selection {

@@ -43,17 +43,24 @@ void pack_panel(float* panel, Rows<const float> items, const int32_t* ids, int64
 }
 
 ItemPanels::ItemPanels(Rows<const float> items, const int32_t* candidates, int64_t n_items, const Basis& basis,
-                       int n_threads)
+                       bool with_bytes, int n_threads)
     : n(n_items), n_panels((n_items + kPanel - 1) / kPanel), d(items.d) {
   const int64_t n_places = n_panels * kPanel;
   memory_.reset(Arena::padded<float>(size(n_places * (d + 1))) + Arena::padded<int32_t>(size(n_places)) +
-                Arena::padded<float>(size(n_panels)));
+                Arena::padded<float>(size(n_panels)) +
+                (with_bytes ? Arena::padded<int32_t>(size(n_places * byte_words(d))) : 0) +
+                (with_bytes ? Arena::padded<ByteBounds>(size(n_panels)) : 0));
   data_ = memory_.take<float>(size(n_places * (d + 1)));
   ids_ = memory_.take<int32_t>(size(n_places));
   bounds_ = memory_.take<float>(size(n_panels));
+  words_ = with_bytes ? memory_.take<int32_t>(size(n_places * byte_words(d))) : nullptr;
+  byte_bounds_ = with_bytes ? memory_.take<ByteBounds>(size(n_panels)) : nullptr;
   arrange(items, candidates, basis, n_threads);
   parallel_for(n_panels, 16, n_threads, [&](int64_t begin, int64_t end, int) {
-    for (int64_t p = begin; p < end; ++p) pack(items, basis, p);
+    for (int64_t p = begin; p < end; ++p) {
+      pack(items, basis, p);
+      if (with_bytes) byte_bounds_[p] = pack_bytes(words_ + p * byte_words(d) * kPanel, panel(p), d, kPanel);
+    }
   });
 }
 

@@ -5,6 +5,7 @@
 #include "core/gemm.h"
 #include "core/views.h"
 #include "cpu/topk_basis.h"
+#include "cpu/topk_bytes.h"
 
 namespace recsys_fast {
 
@@ -33,7 +34,9 @@ class ItemPanels {
  public:
   // Copies the n rows `candidates` of items (null: all n rows), turned into the basis where it rotates. Items of
   // similar norm are then put in order of direction, so that a panel as a whole has little to offer to most queries.
-  ItemPanels(Rows<const float> items, const int32_t* candidates, int64_t n, const Basis& basis, int n_threads);
+  // with_bytes: a copy in bytes too.
+  ItemPanels(Rows<const float> items, const int32_t* candidates, int64_t n, const Basis& basis, bool with_bytes,
+             int n_threads);
 
   int64_t n, n_panels, d;
   const float* panel(int64_t p) const { return data_ + p * (d + 1) * kPanel; }  // (d, kPanel), zeros past the last item
@@ -41,6 +44,9 @@ class ItemPanels {
   const int32_t* ids(int64_t p) const { return ids_ + p * kPanel; }      // of the panel's columns
   int64_t width(int64_t p) const { return std::min<int64_t>(kPanel, n - p * kPanel); }
   float norm_bound(int64_t p) const { return bounds_[p]; }  // of all items from panel p on
+  bool has_bytes() const { return words_ != nullptr; }
+  const int32_t* bytes(int64_t p) const { return words_ + p * byte_words(d) * kPanel; }  // (byte_words(d), kPanel)
+  const ByteBounds& byte_bounds(int64_t p) const { return byte_bounds_[p]; }
 
  private:
   void arrange(Rows<const float> items, const int32_t* candidates, const Basis& basis, int n_threads);
@@ -50,6 +56,8 @@ class ItemPanels {
   float* data_;
   int32_t* ids_;
   float* bounds_;
+  int32_t* words_;
+  ByteBounds* byte_bounds_;
 };
 
 }  // namespace recsys_fast

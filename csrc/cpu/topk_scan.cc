@@ -1,8 +1,9 @@
 // Exact top-k for many queries. Tiles of queries meet panels of items sorted by norm; a query leaves its tile when
 // |q| |y| is below its threshold, the k-th best score so far, for all y left (Cauchy-Schwarz; Teflioudi, Gemulla &
-// Mykytiuk, "LEMP", SIGMOD 2015). In a basis that puts most of a product into its first coordinates, a panel is left
-// after these where they and the norms of the rest show that no score reaches the threshold. What is left is scored
-// again by dot(), so lists depend on none of this.
+// Mykytiuk, "LEMP", SIGMOD 2015). A panel is left where it shows that no score reaches the threshold: by products of
+// bytes and a bound on what rounding hides, where the machine multiplies bytes; else, in a basis that puts most of a
+// product into its first coordinates, by these and the norms of the rest. What is left is scored again by dot(), so
+// lists depend on none of this.
 #include "cpu/topk_scan.h"
 
 #include <algorithm>
@@ -64,7 +65,8 @@ void rank_items(const RankTask& given, RankSink& sink, int n_threads) {
   if (task.n_wanted <= kDirectQueries) return rank_items_directly(task, sink, n_threads);
 
   const Basis basis(task.items, task.n_candidates(), task.n_wanted, n_threads);
-  const ItemPanels panels(task.items, task.eligible.candidates, task.n_candidates(), basis, n_threads);
+  const bool with_bytes = has_byte_dot() && task.items.d <= kWidestBytes;
+  const ItemPanels panels(task.items, task.eligible.candidates, task.n_candidates(), basis, with_bytes, n_threads);
   if (!(largest * panels.norm_bound(0) < kLargestScore)) return rank_items_directly(task, sink, n_threads);
   const int64_t capacity = Selection::capacity_for(task.k);
   const int64_t tile = tile_queries(task, std::min(kTileQueries, kTileBytes / (8 * capacity)), n_threads);

@@ -18,4 +18,9 @@ template <class Device>
 void philox_draw(uint32_t* out, int64_t n, uint64_t seed, uint32_t epoch, uint64_t first_sample, uint32_t k,
                  int n_threads);
 
+// out[i, j] = draw(seed, epoch, samples[i], first[i] + j); out (m, n), samples (m), first (m). Overwrites.
+template <class Device>
+void philox_rows(Rows<uint32_t> out, const int64_t* samples, const uint32_t* first, uint64_t seed, uint32_t epoch,
+                 int n_threads);
+
 }  // namespace recsys_fast

@@ -5,12 +5,19 @@ Names and flat signatures are those of the C++ module; the shapes are in ``recsy
 
 from recsys_fast._numba.als import als_loss, als_sweep
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
+from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
+from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
+from recsys_fast._numba.linear import csr_gram, spd_invert
 from recsys_fast._numba.negatives import sample_negatives
 from recsys_fast._numba.pair_scores import pair_scores
+from recsys_fast._numba.product_topk import product_topk
+from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
-from recsys_fast._numba.rng import philox_draw
+from recsys_fast._numba.ridge import ridge_solve
+from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
+from recsys_fast._numba.slim import slim_solve
 from recsys_fast._numba.topk import topk
 
 __all__ = [
@@ -18,18 +25,30 @@ __all__ = [
     "als_sweep",
     "bpr_epoch",
     "csr_from_coo",
+    "csr_gram",
     "csr_transpose",
+    "ffm_epoch",
+    "ffm_predict",
+    "fm_als_sweep",
+    "fm_epoch",
+    "fm_predict",
     "gram",
     "gram_eigen",
     "list_metrics",
     "logistic_epoch",
     "pair_scores",
     "philox_draw",
+    "philox_rows",
+    "product_topk",
+    "product_topk_dense",
     "rank_auc",
     "rank_metrics",
     "rating_epoch",
+    "ridge_solve",
     "rows_rotate",
     "sample_negatives",
+    "slim_solve",
+    "spd_invert",
     "topk",
     "validate_csr",
     "warp_epoch",

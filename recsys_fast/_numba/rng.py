@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from recsys_fast._numba.parallel import parallel, serial, threads
+from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 
 U64 = np.uint64
 Int = int | np.integer[Any]
@@ -71,3 +71,31 @@ def philox_draw(out: NDArray[np.uint32], seed: int, epoch: int, first_sample: in
     """out[i] = draw(seed, epoch, first_sample + i, k)."""
     with threads(n_threads):
         _fill(out, np.uint64(seed), epoch, np.uint64(first_sample), k)
+
+
+@parallel
+def _fill_rows(
+    out: NDArray[np.uint32], samples: NDArray[np.int64], first: NDArray[np.uint32], seed: Int, epoch: Int
+) -> None:
+    for i in prange(len(out)):
+        sample, j = np.uint64(samples[i]), 0
+        while j < out.shape[1]:
+            k = np.int64(first[i]) + j
+            words = draw4(seed, epoch, sample, k // 4)
+            for part in range(k % 4, min(4, k % 4 + out.shape[1] - j)):
+                out[i, j] = words[part]
+                j += 1
+
+
+def philox_rows(
+    out: NDArray[np.uint32],
+    samples: NDArray[np.int64],
+    first: NDArray[np.uint32],
+    seed: int,
+    epoch: int,
+    n_threads: int,
+) -> None:
+    """out[i, j] = draw(seed, epoch, samples[i], first[i] + j)."""
+    with threads(n_threads):
+        samples, first = inputs(samples, first)
+        _fill_rows(out, samples, first, np.uint64(seed), epoch)

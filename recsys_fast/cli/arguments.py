@@ -92,7 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     fit = add("fit", "train a model and save it", _data(True), _machine())
-    fit.add_argument("model", metavar="MODEL", help="als or popularity")
+    fit.add_argument("model", metavar="MODEL", help="such as als, bpr or ease, in any case; a wrong name lists all")
     fit.add_argument("--out", required=True, metavar="FILE", help="model file to write (safetensors layout)")
     fit.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the model; may be repeated"

@@ -6,14 +6,11 @@ import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recsys_fast.cli import output, sources
 from recsys_fast.cli.progress import note, visible, working
 from recsys_fast.errors import message
-
-if TYPE_CHECKING:
-    from recsys_fast.models import Recommender
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -44,10 +41,14 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def _load(args: argparse.Namespace) -> Any:
+    from recsys_fast.models.base import Recommender
     from recsys_fast.models.files import load
 
     with working(f"reading {args.model_file}", args.quiet):
-        model: Recommender = load(args.model_file, None, args.device)
+        model: Any = load(args.model_file, None, args.device)
+    if not isinstance(model, Recommender):
+        name = type(model).__name__
+        raise ValueError(message(args.model_file, f"a model of rows ({name})", "one of users and items", "use Python"))
     return model.set_params(n_threads=args.threads)
 
 

@@ -19,17 +19,30 @@ def model_class(name: str) -> Any:
     """Return the class of a model by its name in any case.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: there is no such model, or it takes more than an interaction matrix.
     """
+    from recsys_fast.models.files import MODELS
+
+    known = {key.lower(): key for key in MODELS}
+    found = _class(known[name.lower()]) if name.lower() in known else None
+    if found is not None and _trains_on_interactions(found):
+        return found
+    what = "unknown model" if found is None else "model"
+    offered = [short for short, key in known.items() if _trains_on_interactions(_class(key))]
+    mend = None if found is None else f"{found.__name__} takes more than a matrix: use it from Python"
+    raise ValueError(message(what, repr(name), "one of " + ", ".join(offered), mend))
+
+
+def _class(name: str) -> Any:
     import importlib
 
     from recsys_fast.models.files import MODELS
 
-    known = {key.lower(): key for key in MODELS}
-    if name.lower() not in known:
-        raise ValueError(message("unknown model", repr(name), "one of " + ", ".join(known)))
-    key = known[name.lower()]
-    return getattr(importlib.import_module(MODELS[key]), key)
+    return getattr(importlib.import_module(MODELS[name]), name)
+
+
+def _trains_on_interactions(model: Any) -> bool:
+    return getattr(model, "_fits_interactions", False)
 
 
 def _kinds(model: Any) -> dict[str, tuple[type, ...]]:

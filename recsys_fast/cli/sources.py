@@ -46,14 +46,14 @@ def read(args: argparse.Namespace, user_ids: Any = None, item_ids: Any = None, u
     from recsys_fast import datasets
 
     name = str(args.data)
-    with working(f"reading {name}", args.quiet):
-        if name in datasets.names():
+    if name in datasets.names():
+        with working(f"reading {name}", args.quiet):
             return _split_set(datasets.load(name, progress=visible(args.quiet)), args)
-        if not Path(name).is_file():
-            known = ", ".join(datasets.names())
-            raise ValueError(message("--data", repr(name), "a file, or one of " + known))
-        data = _read_file(Path(name), args, user_ids, item_ids, unknown)
-        return _split(name, _kept(data, args), args.split or "none", args)
+    if not Path(name).is_file():
+        known = ", ".join(datasets.names())
+        raise ValueError(message("--data", repr(name), "a file, or one of " + known))
+    data = _read_file(Path(name), args, user_ids, item_ids, unknown)  # which shows a bar of its own
+    return _split(name, _kept(data, args), args.split or "none", args)
 
 
 def _kept(data: Any, args: argparse.Namespace) -> Any:
@@ -77,9 +77,16 @@ def _read_file(path: Path, args: argparse.Namespace, user_ids: Any, item_ids: An
         if given or args.no_header:
             mend = "an npz file has no columns"
             raise ValueError(message("--" + (given or ["no-header"])[0], expected="a text or Parquet file", mend=mend))
-        return Interactions.from_npz(path, duplicates=args.duplicates)
+        with working(f"reading {path.name}", args.quiet):
+            return Interactions.from_npz(path, duplicates=args.duplicates)
     options: dict[str, Any] = {"value": _column(args.value, None), "timestamp": _column(args.timestamp, None)}
-    options |= {"duplicates": args.duplicates, "user_ids": user_ids, "item_ids": item_ids, "unknown": unknown}
+    options |= {
+        "duplicates": args.duplicates,
+        "progress": visible(args.quiet),
+        "user_ids": user_ids,
+        "item_ids": item_ids,
+        "unknown": unknown,
+    }
     if suffix[0] in _PARQUET:
         if args.separator is not None or args.no_header:
             raise ValueError(message("--separator and --no-header", expected="a text file"))

@@ -1,8 +1,21 @@
-"""What goes into a model: interactions, their ids, cleaning, splits."""
+"""What goes into a model: interactions, their ids, features, cleaning, splits."""
 
 from recsys_fast.data import splits
+from recsys_fast.data.feature_columns import Categorical, MultiValued, Numeric
+from recsys_fast.data.features import FeatureBuilder, SideFeatures
 from recsys_fast.data.id_map import IdMap
 from recsys_fast.data.interactions import Interactions
 from recsys_fast.data.report import CleaningReport, Step
 
-__all__ = ["CleaningReport", "IdMap", "Interactions", "Step", "splits"]
+__all__ = [
+    "Categorical",
+    "CleaningReport",
+    "FeatureBuilder",
+    "IdMap",
+    "Interactions",
+    "MultiValued",
+    "Numeric",
+    "SideFeatures",
+    "Step",
+    "splits",
+]

@@ -94,6 +94,7 @@ class Collector:
             if given is not None and not isinstance(given, IdMap):
                 raise TypeError(message(name, type(given).__name__, "an IdMap or None", "wrap it: rf.IdMap(ids)"))
         self._source, self._duplicates, self._missing, self._unknown = source, duplicates, missing, unknown
+        self._text = text
         self._encoders = (IdEncoder("user", user_ids, text=text), IdEncoder("item", item_ids, text=text))
         self._columns: tuple[list[NDArray[np.int32]], ...] = ([], [])
         self._values: list[NDArray[np.float32]] = []
@@ -150,6 +151,7 @@ class Collector:
             if not found.all() and self._unknown == "error":
                 at = int(np.flatnonzero(~found)[0])
                 raw = column.values[at if column.codes is None else column.codes[at]]
+                raw = str(raw) if self._text and isinstance(raw, np.integer) else raw
                 mend = 'choose unknown="drop" to leave such entries out'
                 got = f"{raw.item() if isinstance(raw, np.generic) else raw!r}"
                 raise IndexError(message(f"unknown {what} id in {self._source}", got, f"an id of {what}_ids", mend))

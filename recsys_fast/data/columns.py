@@ -67,7 +67,8 @@ def objects(values: list[Any]) -> NDArray[Any]:
     return np.fromiter(values, object, len(values))
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for nothing: None, NaN, NaT, pandas.NA."""
     if isinstance(value, (float, np.floating)):
         return bool(value != value)
     if isinstance(value, (np.datetime64, np.timedelta64)):
@@ -80,7 +81,7 @@ def _mask(values: list[Any], types: set[type]) -> NDArray[np.bool_] | None:
     suspects = (float, np.floating, np.datetime64, np.timedelta64)
     if not any(issubclass(kind, suspects) or kind.__name__ in _NULL_TYPES for kind in types):
         return None
-    mask = np.fromiter(map(_is_missing, values), bool, len(values))
+    mask = np.fromiter(map(is_missing, values), bool, len(values))
     return mask if mask.any() else None
 
 
@@ -123,13 +124,8 @@ def raw_ids(raw: Any, name: str) -> RawColumn:
     return RawColumn(objects(values), missing)
 
 
-def as_values(raw: Any, name: str = "values") -> NDArray[np.float32]:
-    """Return ``(n,) float32`` with NaN where a value is missing.
-
-    Raises:
-        TypeError: not numbers.
-        ValueError: not 1-D, infinite, or beyond the range of float32.
-    """
+def _numbers(raw: Any, name: str) -> NDArray[Any]:
+    """Return a column of numbers in a numeric dtype; objects become float64 with NaN where missing."""
     array = _array(raw, name)
     if array.dtype.kind == "O":
         values = array.tolist()
@@ -142,6 +138,17 @@ def as_values(raw: Any, name: str = "values") -> NDArray[np.float32]:
         array = np.array(values, np.float64)
     if array.dtype.kind not in "biuf":
         raise TypeError(message(name, f"dtype {array.dtype}", "numbers", "convert the column to numbers"))
+    return array
+
+
+def as_values(raw: Any, name: str = "values") -> NDArray[np.float32]:
+    """Return ``(n,) float32`` with NaN where a value is missing.
+
+    Raises:
+        TypeError: not numbers.
+        ValueError: not 1-D, infinite, or beyond the range of float32.
+    """
+    array = _numbers(raw, name)
     if array.dtype.kind == "f" and array.size:
         with np.errstate(invalid="ignore"):
             bad = np.abs(array) > _FLOAT32_MAX  # False for NaN
@@ -149,6 +156,20 @@ def as_values(raw: Any, name: str = "values") -> NDArray[np.float32]:
             place = int(np.flatnonzero(bad)[0])
             raise ValueError(message(f"{name}[{place}]", array[place], "a finite float32", "drop or clip it first"))
     return array.astype(np.float32)
+
+
+def as_numbers(raw: Any, name: str) -> NDArray[np.float64]:
+    """Return ``(n,) float64`` with NaN where a number is missing.
+
+    Raises:
+        TypeError: not numbers.
+        ValueError: not 1-D, or infinite.
+    """
+    array = _numbers(raw, name).astype(np.float64)
+    if np.isinf(array).any():
+        place = int(np.flatnonzero(np.isinf(array))[0])
+        raise ValueError(message(f"{name}[{place}]", array[place], "a finite number", "drop or clip it first"))
+    return array
 
 
 def as_timestamps(raw: Any, name: str = "timestamps") -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:

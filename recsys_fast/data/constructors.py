@@ -91,6 +91,7 @@ class Constructors:
         skip_rows: int = 0,
         chunk_bytes: int = 1 << 24,
         engine: str = "auto",
+        progress: bool | None = None,
         **options: Unpack[Cleaning],
     ) -> Interactions:
         """Read text files of one entry a line in chunks: about 60 bytes an entry at the peak, however long the text.
@@ -105,7 +106,9 @@ class Constructors:
             encoding: of the text.
             skip_rows: lines to skip at the top of each file.
             chunk_bytes: bytes of text read at a time.
-            engine: "pyarrow", "python", or "auto" for pyarrow where it is installed and knows the separator.
+            engine: "pyarrow", "python", or "auto" for pyarrow where it is installed and knows the separator. Without
+                it lines of plain numbers are read as fast; others take several microseconds each.
+            progress: show a bar once reading takes more than a second; None where standard error is a terminal.
             **options: see ``Cleaning``; missing means an empty field, NA, NaN, null, None or N/A.
 
         Raises:
@@ -117,7 +120,7 @@ class Constructors:
 
         columns = (user, item, value, timestamp)
         form = TextFormat(columns, separator, header, encoding, skip_rows, chunk_bytes, engine)
-        return read_text(path, form, options)
+        return read_text(path, form, options, progress)
 
     @classmethod
     def from_parquet(
@@ -129,6 +132,7 @@ class Constructors:
         value: str | None = None,
         timestamp: str | None = None,
         chunk_rows: int = 1 << 20,
+        progress: bool | None = None,
         **options: Unpack[Cleaning],
     ) -> Interactions:
         """Read Parquet files in chunks (needs pyarrow: ``recsys_fast[data]``); only the named columns are read.
@@ -137,6 +141,7 @@ class Constructors:
             path: a file, or files that are read as one.
             user, item, value, timestamp: column names.
             chunk_rows: rows read at a time.
+            progress: show a bar once reading takes more than a second; None where standard error is a terminal.
             **options: see ``Cleaning``.
 
         Raises:
@@ -146,7 +151,7 @@ class Constructors:
         """
         from recsys_fast.data.parquet import read_parquet
 
-        return read_parquet(path, user, item, value, timestamp, chunk_rows, options)
+        return read_parquet(path, user, item, value, timestamp, chunk_rows, options, progress)
 
     @classmethod
     def from_npz(cls, path: str | Path, *, duplicates: str = "sum") -> Interactions:

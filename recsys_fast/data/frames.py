@@ -19,6 +19,29 @@ def missing_extra(package: str, purpose: str) -> ImportError:
     return ImportError(message(f"{purpose} needs {package}, which is not installed", mend=mend))
 
 
+def as_frame(frame: Any, purpose: str, other: str) -> tuple[Any, Any]:
+    """Return narwhals and its view of a table in memory.
+
+    Args:
+        frame: a pandas, polars or Arrow table.
+        purpose: what needs narwhals, for messages.
+        other: what to do without a table, for messages.
+
+    Raises:
+        ImportError: narwhals is not installed.
+        TypeError: not a table in memory.
+    """
+    try:
+        import narwhals.stable.v1 as nw
+    except ImportError as error:
+        raise missing_extra("narwhals", purpose) from error
+    try:
+        return nw, nw.from_native(frame, eager_only=True)
+    except TypeError as error:
+        mend = f"collect a lazy frame first; {other}"
+        raise TypeError(message("frame", type(frame).__name__, "a pandas, polars or Arrow table", mend)) from error
+
+
 def check_columns(wanted: list[str | None], there: list[str], source: str) -> None:
     """Raise ValueError, naming what there is, unless every wanted column is there once."""
     for name in wanted:
@@ -31,25 +54,17 @@ def read_frame(
     frame: Any, user: str, item: str, value: str | None, timestamp: str | None, options: Cleaning
 ) -> Interactions:
     """Return the rows of a table as an ``Interactions``; see ``Interactions.from_frame``."""
-    try:
-        import narwhals.stable.v1 as nw
-    except ImportError as error:
-        raise missing_extra("narwhals", "from_frame") from error
-    try:
-        table = nw.from_native(frame, eager_only=True)
-    except TypeError as error:
-        mend = "collect a lazy frame first; pass arrays to Interactions.from_coo"
-        raise TypeError(message("frame", type(frame).__name__, "a pandas, polars or Arrow table", mend)) from error
+    nw, table = as_frame(frame, "from_frame", "pass arrays to Interactions.from_coo")
     collector = Collector("the table", **options)
     check_columns([user, item, value, timestamp], [str(name) for name in table.columns], "the table")
-    users, items = _ids(table[user], user), _ids(table[item], item)
+    users, items = frame_ids(table[user], user), frame_ids(table[item], item)
     values = None if value is None else _values(table[value], value)
     times, gone = (None, None) if timestamp is None else _times(table[timestamp], timestamp, nw)
     collector.add(Chunk(users, items, values, times, gone))
     return collector.finish()
 
 
-def _filled(series: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+def filled(series: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Return the entries that are not null, and which are null (None if none).
 
     Nulls go before the conversion to numpy, because some libraries turn integers with nulls into floats.
@@ -60,8 +75,9 @@ def _filled(series: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     return np.asarray(series.drop_nulls().to_numpy()), null
 
 
-def _ids(series: Any, name: str) -> RawColumn:
-    there, null = _filled(series)
+def frame_ids(series: Any, name: str) -> RawColumn:
+    """Return a column of raw ids."""
+    there, null = filled(series)
     column = raw_ids(there, name)
     if null is None:
         return column
@@ -74,7 +90,7 @@ def _ids(series: Any, name: str) -> RawColumn:
 
 
 def _values(series: Any, name: str) -> NDArray[np.float32]:
-    there, null = _filled(series)
+    there, null = filled(series)
     values = as_values(there, name)
     if null is None:
         return values
@@ -87,7 +103,7 @@ def _times(series: Any, name: str, nw: Any) -> tuple[NDArray[np.int64], NDArray[
     if isinstance(series.dtype, (nw.Datetime, nw.Date)):
         series = series.cast(nw.Datetime("us")) if isinstance(series.dtype, nw.Date) else series
         series = series.dt.timestamp("us")  # zones become UTC
-    there, null = _filled(series)
+    there, null = filled(series)
     times, gone = as_timestamps(there, name)
     if null is None:
         return times, gone

@@ -67,15 +67,22 @@ class IdEncoder:
         elif values.dtype.kind == "i" and self._index is None:
             codes = self._add_ints(values)
         else:
-            codes = self._add_objects(values.tolist())
+            plain = values.tolist()
+            codes = self._add_objects([str(one) for one in plain] if self._is_text(values) else plain)
         return codes if column.codes is None else codes[column.codes]
 
     def _as_known(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return ids of a text file as the kind that the given map holds."""
         assert self._known is not None
+        if self._text and values.dtype.kind == "i":  # read as plain integers already
+            return values if self._known.kind == "int" else objects([str(one) for one in values.tolist()])
         if not self._text or self._known.kind != "int":
             return values
         return objects([int(one) if _canonical(one) else one for one in values.tolist()])
+
+    def _is_text(self, values: NDArray[Any]) -> bool:
+        """Return whether integers are fields of a text file, some of which are ids of another kind."""
+        return self._text and values.dtype.kind == "i"
 
     def _add_ints(self, values: NDArray[np.int64]) -> NDArray[np.int32]:
         distinct, place = _distinct(values)
@@ -95,7 +102,9 @@ class IdEncoder:
         if self._index is None:
             by_code = np.empty(len(self._ids), np.int64)
             by_code[self._codes] = self._ids
-            self._index = {one: code for code, one in enumerate(by_code.tolist())}
+            plain = by_code.tolist()
+            known = [str(one) for one in plain] if self._text else plain
+            self._index = {one: code for code, one in enumerate(known)}
         index = self._index
         codes = np.fromiter((index.setdefault(one, len(index)) for one in values), np.int64, len(values))
         self._check(len(index))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import recsys_fast.data.cleaning as cleaning
 import recsys_fast.data.selection as selection
+from recsys_fast.data.columns import as_values
 from recsys_fast.data.constructors import Constructors
 from recsys_fast.data.id_map import IdMap
 from recsys_fast.data.report import CleaningReport
@@ -210,6 +211,22 @@ class Interactions(Constructors):
     def keep(self, mask: Any) -> Interactions:
         """Return the entries where ``mask`` (``(nnz,) bool``) is True; the shape stays."""
         return selection.keep(self, mask)
+
+    def with_values(self, values: Any) -> Interactions:
+        """Return the same entries with other values, ``(nnz,)`` numbers in the order of ``col_idx``.
+
+        Raises:
+            TypeError: not numbers.
+            ValueError: another length, or a value is missing or not a finite float32.
+        """
+        given = as_values(values)
+        if given.shape != (self.nnz,) or np.isnan(given).any():
+            got = "NaN" if given.shape == (self.nnz,) else f"{len(given)} values"
+            raise ValueError(message("values", got, f"{self.nnz} numbers, one per entry"))
+        return Interactions._trusted(
+            self.row_ptr, self.col_idx, given, self.timestamps, self.shape,
+            order=self.order, user_ids=self.user_ids, item_ids=self.item_ids, report=self.report,
+        )  # fmt: skip
 
     def threshold(self, minimum: float) -> Interactions:
         """Return the entries whose value is at least ``minimum``; the shape stays, the report counts the others."""

@@ -10,6 +10,7 @@ from recsys_fast.data.arrow import arrow_ids, arrow_times, arrow_values
 from recsys_fast.data.assemble import Chunk, Cleaning, Collector
 from recsys_fast.data.frames import check_columns, missing_extra
 from recsys_fast.data.interactions import Interactions
+from recsys_fast.data.progress import reading
 from recsys_fast.errors import message
 
 
@@ -44,6 +45,7 @@ def read_parquet(
     timestamp: str | None,
     chunk_rows: int,
     options: Cleaning,
+    progress: bool | None,
 ) -> Interactions:
     """Return the rows of Parquet files as an ``Interactions``; see ``Interactions.from_parquet``."""
     try:
@@ -55,12 +57,14 @@ def read_parquet(
     paths = file_list(path)
     collector = Collector(source_name(paths), **options)
     for one in paths:
-        for chunk in _chunks(one, (user, item, value, timestamp), chunk_rows):
+        for chunk in _chunks(one, (user, item, value, timestamp), chunk_rows, progress):
             collector.add(chunk)
     return collector.finish()
 
 
-def _chunks(path: Path, columns: tuple[str, str, str | None, str | None], chunk_rows: int) -> Iterator[Chunk]:
+def _chunks(
+    path: Path, columns: tuple[str, str, str | None, str | None], chunk_rows: int, progress: bool | None
+) -> Iterator[Chunk]:
     """Yield the rows of one file, at least one chunk even where there are none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -69,8 +73,12 @@ def _chunks(path: Path, columns: tuple[str, str, str | None, str | None], chunk_
         with pq.ParquetFile(path) as file:
             check_columns(list(columns), file.schema_arrow.names, path.name)
             names = [name for name in columns if name is not None]
-            for batch in file.iter_batches(chunk_rows, columns=list(dict.fromkeys(names))):
-                yield _chunk(batch, columns)
+            n_read = 0
+            with reading(path.name, file.metadata.num_rows, " rows", progress) as reached:
+                for batch in file.iter_batches(chunk_rows, columns=list(dict.fromkeys(names))):
+                    yield _chunk(batch, columns)
+                    n_read += len(batch)
+                    reached(n_read)
             empty = pa.RecordBatch.from_pylist([], schema=file.schema_arrow)
             yield _chunk(empty, columns)
     except (pa.ArrowInvalid, OSError) as error:

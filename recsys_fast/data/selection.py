@@ -34,7 +34,7 @@ def positions(chosen: Any, n: int, name: str) -> NDArray[np.int64]:
             array = np.array([operator.index(chosen)])
         except TypeError as error:
             expected = "an int, a slice, a list or an array"
-            raise TypeError(message(name, type(chosen).__name__, expected, "encode raw ids with the IdMap")) from error
+            raise TypeError(message(name, type(chosen).__name__, expected, "encode raw ids with rf.IdMap")) from error
     if array.ndim != 1:
         raise TypeError(message(name, f"{array.ndim} dimensions", "1"))
     if array.dtype.kind == "b":
@@ -43,7 +43,7 @@ def positions(chosen: Any, n: int, name: str) -> NDArray[np.int64]:
         return np.flatnonzero(array)
     if array.dtype.kind not in "iu":
         if array.size:
-            raise TypeError(message(name, f"dtype {array.dtype}", "integers", "encode raw ids with the IdMap"))
+            raise TypeError(message(name, f"dtype {array.dtype}", "integers", "encode raw ids with rf.IdMap"))
         return np.empty(0, np.int64)
     if array.size and (int(array.min()) < 0 or int(array.max()) >= n):
         at = int(np.flatnonzero((array < 0) | (array >= n))[0])

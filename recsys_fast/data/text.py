@@ -6,9 +6,11 @@ import bz2
 import csv
 import gzip
 import importlib.util
+import io
 import itertools
+import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -19,11 +21,16 @@ from recsys_fast.data.columns import RawColumn
 from recsys_fast.data.frames import missing_extra
 from recsys_fast.data.interactions import Interactions
 from recsys_fast.data.parquet import file_list, source_name
+from recsys_fast.data.progress import reading
 from recsys_fast.data.text_fields import Dates, ids, numbers
+from recsys_fast.data.text_plain import plain_chunk, separable
 from recsys_fast.errors import message
+
+Reached = Callable[[int], None]
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
 _LINE_BYTES = 32  # a usual line; decides how many lines make a chunk in Python
+_BLOCK = 1 << 20  # characters of plain lines that are parsed at a time
 _MAX_LINES = 1 << 15  # more objects at a time leave the cache and feed the garbage collector
 
 
@@ -67,7 +74,9 @@ class TextFormat(NamedTuple):
         return self._replace(engine="pyarrow" if there and len(self.separator) == 1 else "python")
 
 
-def read_text(path: str | Path | list[str | Path], form: TextFormat, options: Cleaning) -> Interactions:
+def read_text(
+    path: str | Path | list[str | Path], form: TextFormat, options: Cleaning, progress: bool | None
+) -> Interactions:
     """Return the lines of text files as an ``Interactions``; see ``Interactions.from_csv``."""
     form = form.checked()
     paths = file_list(path)
@@ -77,8 +86,10 @@ def read_text(path: str | Path | list[str | Path], form: TextFormat, options: Cl
         try:
             layout = _layout(one, form)
             if layout is not None:
-                for chunk in _chunks(one, form, layout, dates):
-                    collector.add(chunk)
+                total = None if form.engine == "pyarrow" and one.suffix in _OPENERS else one.stat().st_size
+                with reading(one.name, total, "B", progress) as reached:
+                    for chunk in _chunks(one, form, layout, dates, reached):
+                        collector.add(chunk)
         except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
             if getattr(error, "errno", None):  # the system's, not one of a damaged file
                 raise
@@ -165,31 +176,61 @@ def _position(column: str | int, first: list[str], source: str, form: TextFormat
     return int(column)
 
 
-def _chunks(path: Path, form: TextFormat, layout: Layout, dates: Dates) -> Iterator[Chunk]:
+def _chunks(path: Path, form: TextFormat, layout: Layout, dates: Dates, reached: Reached) -> Iterator[Chunk]:
     """Yield the lines of one file with the chosen engine."""
     if form.engine == "pyarrow":
         from recsys_fast.data import text_arrow
 
-        return text_arrow.chunks(path, form, layout, dates)
-    return _python_chunks(path, form, layout, dates)
-
-
-def _python_chunks(path: Path, form: TextFormat, layout: Layout, dates: Dates) -> Iterator[Chunk]:
-    """Yield the lines of one file, split in Python."""
-    user, item, value, timestamp = layout[:4]
+        for n_blocks, chunk in enumerate(text_arrow.chunks(path, form, layout, dates), 1):
+            yield chunk
+            reached(n_blocks * form.chunk_bytes)
+        return
     with _open(path, form) as file:
-        rows = _rows(file, form)
+        for chunk in _python_chunks(file, path.name, form, layout, dates):
+            yield chunk
+            reached(os.lseek(file.fileno(), 0, os.SEEK_CUR))  # of the file itself, also where it is packed
+
+
+def _python_chunks(file: IO[str], source: str, form: TextFormat, layout: Layout, dates: Dates) -> Iterator[Chunk]:
+    """Yield the lines of one file: plain numbers column by column, and from the first block that is not so, in general.
+
+    Blocks end with lines. A block without quotes holds whole entries, so the general way may begin with any of them.
+    """
+    above, n_before = [file.readline() for _ in range(layout.n_above)], 0
+    lines: Iterable[str] = file
+    if separable(form.separator) and not any('"' in line for line in above):
+        while block := file.read(min(form.chunk_bytes, _BLOCK)):
+            block += file.readline()
+            chunk = plain_chunk(block, form.separator, layout, dates, source)
+            if chunk is None:
+                lines = itertools.chain(io.StringIO(block, newline=""), file)
+                break
+            n_before += len(chunk.users)
+            yield chunk
+        else:
+            return
+        rows = _rows(lines, form)
+    else:
+        rows = _rows(itertools.chain(above, file), form)
         if form.header:
             next(rows)
-        n_before, n_lines = 0, min(max(1, form.chunk_bytes // _LINE_BYTES), _MAX_LINES)
-        while taken := list(itertools.islice(rows, n_lines)):
-            if set(map(len, taken)) != {layout.n_fields}:
-                place = next(place for place, row in enumerate(taken) if len(row) != layout.n_fields)
-                what = f"fields in data line {n_before + place} of {path.name}"
-                mend = "check the separator and quoting"
-                raise ValueError(message(what, len(taken[place]), str(layout.n_fields), mend))
-            n_before += len(taken)
-            fields = list(zip(*taken, strict=True))
-            values = None if value is None else numbers(fields[value], path.name)
-            times, gone = (None, None) if timestamp is None else dates.parse(fields[timestamp], path.name)
-            yield Chunk(ids(fields[user]), ids(fields[item]), values, times, gone)
+    yield from _general_chunks(rows, n_before, source, form, layout, dates)
+
+
+def _general_chunks(
+    rows: Iterator[list[str]], n_before: int, source: str, form: TextFormat, layout: Layout, dates: Dates
+) -> Iterator[Chunk]:
+    """Yield entries from the fields of lines; ``n_before`` lines of data came before them."""
+    user, item, value, timestamp = layout[:4]
+    n_lines = min(max(1, form.chunk_bytes // _LINE_BYTES), _MAX_LINES)
+    while taken := list(itertools.islice(rows, n_lines)):
+        if set(map(len, taken)) != {layout.n_fields}:
+            place = next(place for place, row in enumerate(taken) if len(row) != layout.n_fields)
+            what = f"fields in data line {n_before + place} of {source}"
+            mend = "check the separator and quoting"
+            raise ValueError(message(what, len(taken[place]), str(layout.n_fields), mend))
+        n_before += len(taken)
+        fields = list(zip(*taken, strict=True))
+        values = None if value is None else numbers(fields[value], source)
+        times, gone = (None, None) if timestamp is None else dates.parse(fields[timestamp], source)
+        yield Chunk(ids(fields[user]), ids(fields[item]), values, times, gone)

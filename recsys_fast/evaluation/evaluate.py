@@ -127,7 +127,7 @@ def evaluate(
         suffix = f"/sampled{n_negatives}"
         values |= _rank_sampled(task, ranking, lists)
     protocol = {
-        "ranking": "all items" if negatives is None else "sampled",
+        "ranking": ("all items" if negatives is None else "sampled") if ranking else None,
         "n_negatives": n_negatives,
         "seed": int(seed) if negatives is not None and np.ndim(negatives) == 0 else None,
         "filter_seen": bool(filter_seen),

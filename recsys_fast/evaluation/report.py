@@ -45,9 +45,10 @@ class Report(Mapping[str, float]):
         users: ``(n,) int32``, the users asked for.
         n_users: how many of them have test items; means and standard errors are over these.
         n_users_without_test: how many have none and are left out.
-        protocol: how items were ranked: "ranking" ("all items" or "sampled"), "n_negatives", "seed" (of drawn
-            negatives), "filter_seen", "n_items", "n_test" (interactions), "n_test_seen" (those that are also in the
-            training data: with ``filter_seen`` nobody can find them, and they count as missed).
+        protocol: how items were ranked: "ranking" ("all items", "sampled", or None where only ratings were predicted),
+            "n_negatives", "seed" (of drawn negatives), "filter_seen", "n_items", "n_test" (interactions),
+            "n_test_seen" (those that are also in the training data: with ``filter_seen`` nobody can find them, and they
+            count as missed).
         version: of the library.
     """
 
@@ -154,8 +155,10 @@ class Report(Mapping[str, float]):
             source = "given" if plan["seed"] is None else f"drawn with seed {plan['seed']}"
             ranking = f"test items ranked among {plan['n_negatives']} negatives per user, {source}"
         parts = [f"{self.n_users} users", ranking, f"seen items {'left out' if plan['filter_seen'] else 'kept'}"]
+        if plan["ranking"] is None:
+            parts[1:] = [f"{plan['n_test']} ratings predicted"]
         if self.n_users_without_test:
             parts.insert(1, f"{self.n_users_without_test} more without test items")
-        if plan["n_test_seen"] and plan["filter_seen"]:
+        if plan["ranking"] and plan["n_test_seen"] and plan["filter_seen"]:
             parts.append(f"{plan['n_test_seen']} of {plan['n_test']} test interactions were seen")
         return "; ".join([*parts, f"recsys_fast {self.version}"])

@@ -1,22 +1,48 @@
-"""Models: each a few lines around an operation, all with the interface of ``Recommender``."""
+"""Models: each a few lines around an operation, with the interface of ``Recommender`` or of ``RowModel``."""
 
 from recsys_fast.models.als import ALS
 from recsys_fast.models.base import Recommendations, Recommender
 from recsys_fast.models.bpr import BPR
+from recsys_fast.models.content_knn import ContentKNN
+from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
+from recsys_fast.models.ffm import FFM
+from recsys_fast.models.fm import FM
+from recsys_fast.models.graph import P3alpha, RP3beta
+from recsys_fast.models.hybrid import Hybrid
+from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.logistic_mf import LogisticMF
 from recsys_fast.models.mf import MF
 from recsys_fast.models.popularity import Popularity
+from recsys_fast.models.random import Random
+from recsys_fast.models.rows import RowModel, evaluate_rows
+from recsys_fast.models.slim import SLIM
+from recsys_fast.models.sparse_ease import SparseEASE
+from recsys_fast.models.user_knn import UserKNN
 from recsys_fast.models.warp import WARP
 
 __all__ = [
     "ALS",
     "BPR",
+    "EASE",
+    "FFM",
+    "FM",
     "MF",
+    "SLIM",
     "WARP",
+    "ContentKNN",
     "FactorModel",
+    "Hybrid",
+    "ItemKNN",
     "LogisticMF",
+    "P3alpha",
     "Popularity",
+    "RP3beta",
+    "Random",
     "Recommendations",
     "Recommender",
+    "RowModel",
+    "SparseEASE",
+    "UserKNN",
+    "evaluate_rows",
 ]

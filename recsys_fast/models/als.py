@@ -348,15 +348,13 @@ class ALS(FactorModel):
         return arrays, {"global_mean": self.global_mean_, "solver": self.solver_, "seed": self.seed_}
 
     def _unpack(self, reader: Any, values: dict[str, Any]) -> None:
-        from recsys_fast.models.files import read_table, take_number
+        from recsys_fast.models.files import read_table, take_number, take_seed
 
         (n_users, n_items), width = self._matrix.shape, self.n_factors + self._explicit
         self.global_mean_ = take_number(reader, values, "global_mean")
-        self.solver_, self.seed_ = values.pop("solver", None), values.pop("seed", None)
+        self.solver_, self.seed_ = values.pop("solver", None), take_seed(reader, values)
         if self.solver_ not in SOLVERS:
             raise reader.fail("solver", repr(self.solver_)[:80], "one of " + ", ".join(SOLVERS))
-        if type(self.seed_) is not int or not 0 <= self.seed_ < 2**64:
-            raise reader.fail("seed", repr(self.seed_)[:80], "an unsigned 64 bit integer")
         try:
             self._matrix = self._prepare(self._matrix)
         except ValueError as error:

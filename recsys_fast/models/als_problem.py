@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast import backend
 from recsys_fast.errors import DivergedError, message
 from recsys_fast.models.inputs import column_counts
 from recsys_fast.ops import Csr
+from recsys_fast.ops.unchecked import run_unchecked
 
 if TYPE_CHECKING:
     from recsys_fast.models.als import ALS
@@ -86,11 +86,11 @@ class AlsProblem(NamedTuple):
         """
         values = matrix.or_empty()
         weights, targets = (_NONE, values) if self.explicit else (values, _NONE)
-        loss = backend.get(self.device).als_sweep(
-            x, y, spectrum, matrix.row_ptr, matrix.col_idx, weights, targets,
+        loss = run_unchecked(
+            "als_sweep", x, y, spectrum, matrix.row_ptr, matrix.col_idx, weights, targets,
             self.target_offset, self.regularization, self.nu, self.unobserved_weight,
             self.explicit, self.solver, self.n_steps, min(self.block_size, y.shape[1]),
-            backend.resolve_threads(self.n_threads),
+            **self._where(),
         )  # fmt: skip
         return float(loss)
 
@@ -101,19 +101,21 @@ class AlsProblem(NamedTuple):
 
     def eigenbasis(self, y: F32) -> tuple[F32, F32]:
         """Return q ``(d, d)`` and the spectrum ``(d,)`` with (y q)^T (y q) = diag(spectrum), descending."""
-        d, threads = y.shape[1], backend.resolve_threads(self.n_threads)
+        d, where = y.shape[1], self._where()
         gram, q, spectrum = np.empty((d, d), np.float32), np.empty((d, d), np.float32), np.empty(d, np.float32)
-        kernels = backend.get(self.device)
-        kernels.gram(gram, y, threads)
+        run_unchecked("gram", gram, y, **where)
         if not np.isfinite(gram).all():
             mend = "raise regularization, or scale the values down"
             raise DivergedError(message("the factors outgrow float32", mend=mend))
-        kernels.gram_eigen(q, spectrum, gram, threads)
+        run_unchecked("gram_eigen", q, spectrum, gram, **where)
         return q, spectrum
 
     def rotate(self, x: F32, q: F32) -> None:
         """x <- x q, in place."""
-        backend.get(self.device).rows_rotate(x, q, backend.resolve_threads(self.n_threads))
+        run_unchecked("rows_rotate", x, q, **self._where())
+
+    def _where(self) -> dict[str, Any]:
+        return {"device": self.device, "n_threads": self.n_threads}
 
     def to_item_basis(self, x: F32, y: F32) -> F32:
         """Rotate both tables, in place, so that the items' Gram matrix is diagonal; return that diagonal."""

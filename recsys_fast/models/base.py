@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,9 +40,19 @@ class Recommender(Trainable):
     A fitted model may be read from several threads at once; training it meanwhile is not allowed.
     """
 
+    #: whether ``fit`` takes an interaction matrix and nothing else, as the command line needs it
+    _fits_interactions: ClassVar[bool] = True
+
     @abstractmethod
     def _rank(self, users: NDArray[np.int32] | None, given: Csr | None, n: int, **choice: Any) -> Recommendations:
         """Rank items for known users (None for all), or for the histories ``given``; choice goes to ``ops.topk``."""
+
+    def _score_histories(self, given: Csr) -> NDArray[np.float32]:
+        """Return the scores of all items for histories (prepared), ``(m, n_items)``; models override it to be fast."""
+        ids, scores = self._rank(None, given, given.n_cols, seen=None)
+        out = np.empty((given.n_rows, given.n_cols), np.float32)
+        np.put_along_axis(out, ids.astype(np.int64), scores, axis=1)  # all items are eligible: no list is padded
+        return out
 
     # ---- use
 

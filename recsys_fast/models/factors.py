@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import ops
-from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.base import Recommendations, Recommender
 from recsys_fast.models.parameters import check_choice, check_int
@@ -55,6 +54,9 @@ class FactorModel(Recommender):
         queries = self._queries(users) if given is None else self._new_queries(given)
         return self._best(self._item_table(), queries, n, **choice)
 
+    def _score_histories(self, given: Csr) -> F32:
+        return self._new_queries(given) @ self._item_table().T
+
     def _best(self, table: F32, queries: F32, n: int, **choice: Any) -> Recommendations:
         """Return the exact top n; learned tables are finite, so that need not be checked every time."""
         where: dict[str, Any] = {"device": self.device, "n_threads": self.n_threads, "check_finite": False}
@@ -71,18 +73,13 @@ class FactorModel(Recommender):
             ValueError: the lengths differ.
         """
         n_users, n_items = self._shape()
-        user_ids, one_user = inputs.check_ids(users, n_users, "users")
-        item_ids, one_item = inputs.check_ids(items, n_items, "items")
-        if len(user_ids) != len(item_ids) and not (one_user or one_item):
-            got = f"{len(user_ids)} users, {len(item_ids)} items"
-            raise ValueError(message("pairs", got, "one item per user", "score(users) gives all combinations"))
-        user_ids, item_ids = np.broadcast_arrays(user_ids, item_ids)
+        user_ids, item_ids, scalar = inputs.check_pairs(users, items, n_users, n_items)
         table, out = self._item_table(), np.empty(len(user_ids), np.float32)
         block = max(1, _BLOCK // table.shape[1])
         for start in range(0, len(out), block):
             part = slice(start, start + block)
             np.einsum("ij,ij->i", self._queries(user_ids[part]), table[item_ids[part]], out=out[part])
-        return float(out[0]) if one_user and one_item else out
+        return float(out[0]) if scalar else out
 
     def score(self, users: ArrayLike, items: ArrayLike | None = None) -> F32:
         """Return the scores of items for users.

@@ -6,21 +6,24 @@ import importlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast import ops
-from recsys_fast.errors import message
+from recsys_fast.errors import NotSupportedError, message
+from recsys_fast.models import inputs
 from recsys_fast.ops import Csr
-from recsys_fast.serialization import Reader, write
+from recsys_fast.serialization import Part, Reader, write
 
 if TYPE_CHECKING:
     from recsys_fast.models.base import Recommender
+    from recsys_fast.models.state import Stateful
 
-M = TypeVar("M", bound="Recommender")
+M = TypeVar("M", bound="Stateful")
 
 FORMAT = "recsys_fast"
 FORMAT_VERSION = 1
@@ -28,33 +31,45 @@ _KEYS = {"checksum", "format", "format_version", "library_version", "model", "pa
 _LOCAL = ("device", "n_threads")  # belong to the machine, not to the model
 _HISTORY = re.compile(r"history\.([a-z][a-z_]{0,31}(@\d{1,9})?)")
 
-# Only these names are ever imported on behalf of a file.
+# Only these names are ever imported on behalf of a file: models of users and items, and models of rows.
 MODELS = {
     "ALS": "recsys_fast.models.als",
     "BPR": "recsys_fast.models.bpr",
+    "ContentKNN": "recsys_fast.models.content_knn",
+    "EASE": "recsys_fast.models.ease",
+    "Hybrid": "recsys_fast.models.hybrid",
+    "ItemKNN": "recsys_fast.models.item_knn",
     "LogisticMF": "recsys_fast.models.logistic_mf",
     "MF": "recsys_fast.models.mf",
+    "P3alpha": "recsys_fast.models.graph",
     "Popularity": "recsys_fast.models.popularity",
+    "RP3beta": "recsys_fast.models.graph",
+    "Random": "recsys_fast.models.random",
+    "SLIM": "recsys_fast.models.slim",
+    "SparseEASE": "recsys_fast.models.sparse_ease",
+    "UserKNN": "recsys_fast.models.user_knn",
     "WARP": "recsys_fast.models.warp",
 }
+ROW_MODELS = {"FFM": "recsys_fast.models.ffm", "FM": "recsys_fast.models.fm"}
 
 
-def save(model: Recommender, path: str | os.PathLike[str]) -> None:
-    """Write ``model`` to ``path``; see ``Recommender.save``."""
+class Contents(NamedTuple):
+    """What a file holds of one model: arrays by name, constructor parameters and plain values as JSON."""
+
+    arrays: dict[str, NDArray[Any]]
+    params: dict[str, Any]
+    state: dict[str, Any]
+
+
+def save(model: Stateful, path: str | os.PathLike[str]) -> None:
+    """Write ``model`` to ``path``; see its ``save``."""
     from recsys_fast import __version__
 
-    arrays, values = model._pack()
-    matrix = model.training_matrix_
-    arrays = {**arrays, "matrix.row_ptr": matrix.row_ptr, "matrix.col_idx": matrix.col_idx}
-    if matrix.values is not None:
-        arrays["matrix.values"] = matrix.values
-    for name, numbers in model.history_.items():
-        arrays[f"history.{name}"] = np.array(numbers, np.float64)
-    for side, ids in (("user", model.user_ids_), ("item", model.item_ids_)):
+    arrays, params, state = _contents(model, None)
+    for side in ("user_ids", "item_ids"):
+        ids = getattr(model, f"{side}_", None)
         if ids is not None:
-            arrays |= _pack_ids(f"{side}_ids", ids.ids)
-    params = {name: _plain(name, value) for name, value in model.get_params().items() if name not in _LOCAL}
-    state = {"n_users": matrix.n_rows, "n_items": matrix.n_cols, "n_epochs": model.n_epochs_, **values}
+            arrays |= _pack_ids(side, ids.ids)
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -66,10 +81,70 @@ def save(model: Recommender, path: str | os.PathLike[str]) -> None:
     write(path, arrays, metadata)
 
 
+def _contents(model: Stateful, owner: Recommender | None) -> Contents:
+    """Return what to store of a model; a member of ``owner`` shares its training matrix where that is the same."""
+    own, values = model._pack()
+    arrays, state = dict(own), {"n_epochs": model.n_epochs_, **values}
+    if model._keeps_matrix:
+        matrix = cast("Recommender", model).training_matrix_
+        state |= {"n_users": matrix.n_rows, "n_items": matrix.n_cols}
+        if owner is None or not inputs.same_entries(matrix, owner.training_matrix_):
+            arrays |= {"matrix.row_ptr": matrix.row_ptr, "matrix.col_idx": matrix.col_idx}
+        if matrix.values is not None:
+            arrays["matrix.values"] = matrix.values
+    for name, numbers in model.history_.items():
+        arrays[f"history.{name}"] = np.array(numbers, np.float64)
+    local = {*_LOCAL, *model._unsaved}
+    params = {name: _plain(name, value) for name, value in model.get_params(deep=False).items() if name not in local}
+    return Contents(arrays, params, state)
+
+
+def pack_members(owner: Recommender, members: Sequence[Recommender]) -> tuple[dict[str, NDArray[Any]], list[Any]]:
+    """Return the arrays of the models that ``owner`` consists of, under prefixed names, and their descriptions.
+
+    Raises:
+        NotSupportedError: a model of a class that no file may name, so that it could not be loaded.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    described = []
+    for place, member in enumerate(members):
+        name = type(member).__name__
+        if name not in MODELS or MODELS[name] != type(member).__module__:
+            mend = "save it by itself"
+            raise NotSupportedError(message(f"models[{place}] is of another package's class {name}", mend=mend))
+        own, params, state = _contents(member, owner)
+        arrays |= {f"{_prefix(place)}{key}": array for key, array in own.items()}
+        described.append({"model": name, "params": params, "state": state})
+    return arrays, described
+
+
+def unpack_members(reader: Reader | Part, owner: Recommender, described: Any) -> list[Recommender]:
+    """Return the models that ``pack_members`` described; id maps are the owner's.
+
+    Raises:
+        ModelFormatError: not what ``pack_members`` wrote, or one of the models is not valid.
+    """
+    if not isinstance(described, list) or not described:
+        raise reader.fail("members", repr(described)[:80], "a list of models")
+    members: list[Recommender] = []
+    for place, entry in enumerate(described):
+        part = Part(reader, _prefix(place))
+        keys = {"model": str, "params": dict, "state": dict}
+        if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != keys:
+            raise part.fail("description", repr(entry)[:80], ", ".join(keys))
+        member = _restore(part, _kind(part, entry["model"], MODELS), entry["params"], entry["state"], owner)
+        members.append(member)
+    return members
+
+
+def _prefix(place: int) -> str:
+    return f"members.{place}."
+
+
 def _plain(name: str, value: Any) -> Any:
     """Return a parameter as JSON holds it; generators have no seed to store."""
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     return None if name == "random_state" and not isinstance(value, int) else value
 
 
@@ -101,23 +176,51 @@ def load(path: str | os.PathLike[str], cls: type[M] | None = None, device: str =
     backend.resolve_device(device)
     with Reader(path) as reader:
         kind = _check_metadata(reader, cls)
-        model = kind(**_params(reader, kind))
-        model.set_params(device=device, n_threads=None)
-        state = _json(reader, "state")
         try:
-            model._check_params()
-        except (ValueError, TypeError) as error:
-            raise reader.fail(f"parameters are out of range ({error})") from None
-        shape = _count(reader, state, "n_users"), _count(reader, state, "n_items")
-        n_epochs = _count(reader, state, "n_epochs")
-        model._matrix = _matrix(reader, *shape)
-        model.user_ids_, model.item_ids_ = _ids(reader, "user_ids", shape[0]), _ids(reader, "item_ids", shape[1])
-        model.history_ = _history(reader)
-        model._unpack(reader, state)
-        if state or reader.unread:
-            raise reader.fail("unknown contents", ", ".join(sorted([*state, *reader.unread]))[:200], "none")
-        model.n_epochs_ = n_epochs
+            model = _restore(reader, kind, _json(reader, "params"), _json(reader, "state"), None, device)
+        except RecursionError:
+            raise reader.fail("models are nested too deeply") from None
+        if reader.unread:
+            raise reader.fail("unknown contents", ", ".join(sorted(reader.unread))[:200], "none")
     return model
+
+
+def _restore(
+    reader: Reader | Part,
+    kind: type[M],
+    params: dict[str, Any],
+    state: dict[str, Any],
+    owner: Recommender | None,
+    device: str = "auto",
+) -> M:
+    """Return the model that ``_contents`` described; a member's device and matrix may be its owner's."""
+    model = kind(**_check_names(reader, kind, params))
+    model.set_params(device=device if owner is None else owner.device, n_threads=None)
+    try:
+        model._check_params()
+    except (ValueError, TypeError) as error:
+        raise reader.fail(f"parameters are out of range ({error})") from None
+    n_epochs = _count(reader, state, "n_epochs")
+    if model._keeps_matrix:
+        _restore_matrix(cast("Recommender", model), reader, state, owner)
+    model.history_ = _history(reader)
+    model._unpack(reader, state)
+    if state:
+        raise reader.fail("unknown contents", ", ".join(sorted(state))[:200], "none")
+    model.n_epochs_ = n_epochs
+    return model
+
+
+def _restore_matrix(
+    model: Recommender, reader: Reader | Part, state: dict[str, Any], owner: Recommender | None
+) -> None:
+    """Give the model its training matrix and id maps."""
+    shape = _count(reader, state, "n_users"), _count(reader, state, "n_items")
+    model._matrix = _matrix(reader, *shape, owner)
+    if owner is None:
+        model.user_ids_, model.item_ids_ = _ids(reader, "user_ids", shape[0]), _ids(reader, "item_ids", shape[1])
+    else:
+        model.user_ids_, model.item_ids_ = owner.user_ids_, owner.item_ids_
 
 
 def _check_metadata(reader: Reader, cls: type[M] | None) -> type[M]:
@@ -134,10 +237,15 @@ def _check_metadata(reader: Reader, cls: type[M] | None) -> type[M]:
         if cls.__name__ != name:
             raise reader.fail("model", repr(name)[:80], cls.__name__)
         return cls
-    if name not in MODELS:
-        raise reader.fail("model", repr(name)[:80], "one of " + ", ".join(MODELS))
-    kind: type[M] = getattr(importlib.import_module(MODELS[name]), name)
+    kind: type[M] = _kind(reader, name, MODELS | ROW_MODELS)
     return kind
+
+
+def _kind(reader: Reader | Part, name: str, known: dict[str, str]) -> Any:
+    """Return the class of that name, among ``known``."""
+    if name not in known:
+        raise reader.fail("model", repr(name)[:80], "one of " + ", ".join(known))
+    return getattr(importlib.import_module(known[name]), name)
 
 
 def _json(reader: Reader, key: str) -> dict[str, Any]:
@@ -150,39 +258,66 @@ def _json(reader: Reader, key: str) -> dict[str, Any]:
     return found
 
 
-def _params(reader: Reader, kind: type[Recommender]) -> dict[str, Any]:
-    params = _json(reader, "params")
-    known = set(kind._defaults()) - set(_LOCAL)
+def _check_names(reader: Reader | Part, kind: type[Stateful], params: dict[str, Any]) -> dict[str, Any]:
+    known = set(kind._defaults()) - {*_LOCAL, *kind._unsaved}
     if set(params) != known:
         raise reader.fail("parameters", ", ".join(sorted(params))[:200], ", ".join(sorted(known)))
     return params
 
 
-def _count(reader: Reader, state: dict[str, Any], name: str) -> int:
+def _count(reader: Reader | Part, state: dict[str, Any], name: str) -> int:
     value = state.pop(name, None)
     if type(value) is not int or not 0 <= value < 2**31:
         raise reader.fail(name, repr(value)[:80], "a count below 2**31")
     return value
 
 
-def _matrix(reader: Reader, n_users: int, n_items: int) -> Csr:
-    nnz = reader.length("matrix.col_idx")
+def _matrix(reader: Reader | Part, n_users: int, n_items: int, owner: Recommender | None) -> Csr:
+    if owner is not None and not {"matrix.row_ptr", "matrix.col_idx"} & set(reader.specs):
+        return _shared_matrix(reader, n_users, n_items, owner._matrix)
+    return read_csr(reader, "matrix", (n_users, n_items), "the training matrix")
+
+
+def read_csr(reader: Reader | Part, name: str, shape: tuple[int, int], what: str, *, values: bool = False) -> Csr:
+    """Return the sparse matrix of a model file whose arrays are ``name``.row_ptr and so on.
+
+    Args:
+        reader: the file.
+        name: what the arrays' names begin with.
+        shape: expected shape.
+        what: the matrix in error messages.
+        values: whether it must have values.
+
+    Raises:
+        ModelFormatError: missing, damaged, of another shape, or with rows that are not sorted.
+    """
+    nnz = reader.length(f"{name}.col_idx")
+    has_values = values or f"{name}.values" in reader.specs
     csr = Csr(
-        reader.read("matrix.row_ptr", "I64", (n_users + 1,)),
-        reader.read("matrix.col_idx", "I32", (nnz,)),
-        reader.read("matrix.values", "F32", (nnz,)) if "matrix.values" in reader.specs else None,
-        n_users,
-        n_items,
+        reader.read(f"{name}.row_ptr", "I64", (shape[0] + 1,)),
+        reader.read(f"{name}.col_idx", "I32", (nnz,)),
+        reader.read(f"{name}.values", "F32", (nnz,)) if has_values else None,
+        *shape,
     )
     try:
-        if ops.validate_csr(csr, "the training matrix"):
+        if ops.validate_csr(csr, what):
             return csr
     except ValueError as error:
         raise reader.fail(str(error)) from None
-    raise reader.fail("rows of the training matrix are not sorted")
+    raise reader.fail(f"rows of {what} are not sorted")
 
 
-def _history(reader: Reader) -> dict[str, list[float]]:
+def _shared_matrix(reader: Reader | Part, n_users: int, n_items: int, shared: Csr) -> Csr:
+    """Return the owner's matrix with the member's own values."""
+    if shared.shape != (n_users, n_items):
+        raise reader.fail("shape of a member", (n_users, n_items), f"{shared.shape}")
+    values = None
+    if "matrix.values" in reader.specs:
+        values = read_table(reader, "matrix.values", (shared.nnz,))
+    return shared._replace(values=values)
+
+
+def _history(reader: Reader | Part) -> dict[str, list[float]]:
     history = {}
     for name in reader.specs:
         if name.startswith("history."):
@@ -193,7 +328,7 @@ def _history(reader: Reader) -> dict[str, list[float]]:
     return history
 
 
-def _ids(reader: Reader, name: str, n: int) -> Any:
+def _ids(reader: Reader | Part, name: str, n: int) -> Any:
     from recsys_fast.data.id_map import IdMap
 
     if name in reader.specs:
@@ -216,7 +351,7 @@ def _ids(reader: Reader, name: str, n: int) -> Any:
         raise reader.fail(f"{name} is no id map ({error})") from None
 
 
-def read_table(reader: Reader, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def read_table(reader: Reader | Part, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return a float32 array of a model file.
 
     Raises:
@@ -230,7 +365,7 @@ def read_table(reader: Reader, name: str, shape: tuple[int, ...]) -> NDArray[np.
     return table
 
 
-def take_number(reader: Reader, state: dict[str, Any], name: str) -> float:
+def take_number(reader: Reader | Part, state: dict[str, Any], name: str) -> float:
     """Return a finite number of the state, and take it out.
 
     Raises:
@@ -240,3 +375,15 @@ def take_number(reader: Reader, state: dict[str, Any], name: str) -> float:
     if type(value) not in (int, float) or not abs(value) < 1e300:
         raise reader.fail(name, repr(value)[:80], "a finite number")
     return float(value)
+
+
+def take_seed(reader: Reader | Part, state: dict[str, Any]) -> int:
+    """Return the seed of the state, and take it out.
+
+    Raises:
+        ModelFormatError: missing or no unsigned 64 bit integer.
+    """
+    seed = state.pop("seed", None)
+    if type(seed) is not int or not 0 <= seed < 2**64:
+        raise reader.fail("seed", repr(seed)[:80], "an unsigned 64 bit integer")
+    return seed

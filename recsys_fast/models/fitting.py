@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recsys_fast import backend
-from recsys_fast.errors import NotFittedError, message
+from recsys_fast.errors import message
 from recsys_fast.models import inputs
-from recsys_fast.models.parameters import Parameters, check_int
+from recsys_fast.models.parameters import check_int
+from recsys_fast.models.state import Stateful
 from recsys_fast.ops import Csr
 from recsys_fast.training.callbacks import LogEvaluation, ProgressBar
 from recsys_fast.training.loop import Evaluator, Trainer, check_callbacks, train
@@ -23,26 +22,16 @@ from recsys_fast.training.loop import Evaluator, Trainer, check_callbacks, train
 _GROW = "call resize(n_users, n_items) first to make room for new ids"
 
 
-class Trainable(Parameters, ABC):
-    """What every model does around its own training; ``Recommender`` adds the use of the result."""
+class Trainable(Stateful):
+    """What every model of users and items does around its training; ``Recommender`` adds the use of the result."""
 
-    #: names of the learned attributes that are plain data: kept by ``copy_state``, cleared by ``fit``
-    _learned: ClassVar[tuple[str, ...]] = ()
+    _keeps_matrix: ClassVar[bool] = True
 
-    device: str
-    n_threads: int | None
-
-    n_epochs_: int
-    history_: dict[str, list[float]]
     user_ids_: Any
     item_ids_: Any
     _matrix: Csr
 
     # ---- what a model supplies
-
-    @abstractmethod
-    def _check_params(self) -> None:
-        """Raise TypeError or ValueError when a constructor parameter is out of its range."""
 
     def _prepare(self, matrix: Csr) -> Csr:
         """Return the matrix as the model keeps it; raises ValueError for values that make no sense to the model."""
@@ -208,11 +197,6 @@ class Trainable(Parameters, ABC):
             train(model, model._resume(), last, first=first, history=history, evaluator=evaluator, callbacks=chosen)
         return model
 
-    def _check_all(self) -> None:
-        self._check_params()
-        backend.resolve_device(self.device)
-        backend.resolve_threads(self.n_threads)
-
     def _watchers(self, eval_set: Any, callbacks: Iterable[Any], verbose: bool) -> tuple[tuple[Any, ...], Evaluator]:
         chosen = check_callbacks(callbacks)
         evaluator = Evaluator(eval_set, chosen, self.n_threads)
@@ -226,20 +210,10 @@ class Trainable(Parameters, ABC):
     # ---- state
 
     @property
-    def is_fitted(self) -> bool:
-        """Whether at least one epoch has finished."""
-        return "n_epochs_" in vars(self)
-
-    @property
     def training_matrix_(self) -> Csr:
         """The training matrix as the model keeps it; values None where every entry counts 1."""
         self._check_fitted()
         return self._matrix
-
-    def _check_fitted(self) -> None:
-        if not self.is_fitted:
-            name = type(self).__name__
-            raise NotFittedError(message(f"this {name} is not fitted", mend="call fit(user_items), or load a file"))
 
     def _shape(self) -> tuple[int, int]:
         """Return (n_users, n_items) of a fitted model."""
@@ -252,21 +226,6 @@ class Trainable(Parameters, ABC):
             vars(self).pop(name, None)
         self.history_ = {}
         self.user_ids_, self.item_ids_ = getattr(user_items, "user_ids", None), getattr(user_items, "item_ids", None)
-
-    def copy_state(self) -> dict[str, Any]:
-        """Return a copy of the learned state (not of the training matrix), for ``restore_state``."""
-        self._check_fitted()
-        return {name: copy.copy(getattr(self, name)) for name in (*self._learned, "n_epochs_")}
-
-    def restore_state(self, state: dict[str, Any]) -> None:
-        """Put a state that ``copy_state`` returned back."""
-        vars(self).pop("_cache", None)
-        vars(self).update(state)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = vars(self).copy()
-        state.pop("_cache", None)
-        return state
 
     def resize(self, n_users: int | None = None, n_items: int | None = None) -> Self:
         """Make room for new users and items, without interactions, behind the present ones.

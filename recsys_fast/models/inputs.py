@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def check_ids(ids: Any, bound: int, name: str, mend: str | None = None) -> tuple
     """
     array = np.asarray(ids)
     if array.dtype.kind not in "iu" and (array.size or array.dtype.kind not in "fO"):
-        mend = "use np.flatnonzero(mask)" if array.dtype.kind == "b" else "map raw ids with IdMap.encode first"
+        mend = "use np.flatnonzero(mask)" if array.dtype.kind == "b" else "map raw ids with rf.IdMap.encode first"
         raise TypeError(message(name, f"dtype {array.dtype}", "integers", mend))
     if array.ndim > 1:
         raise ValueError(message(name, f"{array.ndim} dimensions", "an int or a 1-D sequence"))
@@ -37,6 +37,31 @@ def check_ids(ids: Any, bound: int, name: str, mend: str | None = None) -> tuple
         bad = int(flat[(flat < 0) | (flat >= bound)][0])
         raise IndexError(message(f"{name} holds id {bad}", expected=f"0 <= id < {bound}", mend=mend))
     return flat.astype(np.int32), array.ndim == 0
+
+
+class Pairs(NamedTuple):
+    """Checked pairs: ``(m,) int32`` users and items, and whether both were scalars."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    scalar: bool
+
+
+def check_pairs(users: Any, items: Any, n_users: int, n_items: int) -> Pairs:
+    """Return the pairs ``(users[k], items[k])``; a scalar stands for every k.
+
+    Raises:
+        IndexError: an id out of range.
+        TypeError: not integers.
+        ValueError: the lengths differ.
+    """
+    user_ids, one_user = check_ids(users, n_users, "users")
+    item_ids, one_item = check_ids(items, n_items, "items")
+    if len(user_ids) != len(item_ids) and not (one_user or one_item):
+        got = f"{len(user_ids)} users, {len(item_ids)} items"
+        raise ValueError(message("pairs", got, "one item per user", "score(users) gives all combinations"))
+    pairs = np.broadcast_arrays(user_ids, item_ids)
+    return Pairs(pairs[0], pairs[1], one_user and one_item)
 
 
 def check_distinct(ids: NDArray[np.int32], name: str) -> None:
@@ -145,6 +170,12 @@ def column_counts(csr: Csr) -> NDArray[np.int64]:
     for start in range(0, csr.nnz, 1 << 20):
         counts += np.bincount(csr.col_idx[start : start + (1 << 20)], minlength=csr.n_cols)
     return counts
+
+
+def same_entries(left: Csr, right: Csr) -> bool:
+    """Return whether both matrices of one shape hold entries at the same places."""
+    shared = left.row_ptr is right.row_ptr and left.col_idx is right.col_idx
+    return shared or (np.array_equal(left.row_ptr, right.row_ptr) and np.array_equal(left.col_idx, right.col_idx))
 
 
 def all_ones(csr: Csr) -> bool:

@@ -13,6 +13,7 @@ from recsys_fast import backend
 from recsys_fast.errors import DivergedError, message
 from recsys_fast.models.inputs import column_counts
 from recsys_fast.ops import Csr
+from recsys_fast.ops.unchecked import run_unchecked
 
 if TYPE_CHECKING:
     from recsys_fast.models.sgd_factors import SgdFactorModel
@@ -108,15 +109,15 @@ class Sgd(NamedTuple):
         """Train one epoch; return the sum of the loss, the number of samples, and of samples without a negative."""
         model, matrix = self.model, self.matrix
         rate = learning_rate_at(model.schedule, model.learning_rate, epoch, model.n_epochs)
-        kernel = getattr(backend.get(model.device), model._operation)
-        n_threads = backend.resolve_threads(model.n_threads)
+        n_threads = model.n_threads
         deterministic = model.deterministic or self.purpose != FIT
         if self.purpose == PUSH_ITEMS:  # one thread without blocks: negatives are the same few items for everybody
             n_threads, deterministic = 1, False
-        loss, trained, skipped = kernel(
-            *self.tables, matrix.row_ptr, matrix.col_idx, matrix.or_empty(), self.rates, *self.features,
-            *model._arguments(self.cdf, self.purpose), OPTIMIZERS[model.optimizer][0], rate,
-            float(model.regularization), _FROZEN[self.purpose], model.seed_, epoch, deterministic, n_threads,
+        loss, trained, skipped = run_unchecked(
+            model._operation, *self.tables, matrix.row_ptr, matrix.col_idx, matrix.or_empty(), self.rates,
+            *self.features, *model._arguments(self.cdf, self.purpose), OPTIMIZERS[model.optimizer][0], rate,
+            float(model.regularization), _FROZEN[self.purpose], model.seed_, epoch, deterministic,
+            device=model.device, n_threads=n_threads,
         )  # fmt: skip
         return float(loss), int(trained), int(skipped)
 
@@ -181,7 +182,7 @@ class SgdTrainer:
 
 def working_bytes(n_users: int, n_items: int, nnz: int, n_threads: int | None) -> int:
     """Return about what an epoch needs besides: the order of users and entries by block, scratch rows per thread."""
-    return 16 * (n_users + n_items) + 8 * nnz + backend.resolve_threads(n_threads) * (1 << 20)
+    return 16 * (n_users + n_items) + 20 * nnz + backend.resolve_threads(n_threads) * (1 << 20)
 
 
 def finite(table: F32) -> bool:

@@ -6,9 +6,12 @@ changes an input unless its docstring says so.
 
 from recsys_fast.ops.als import als_loss, als_sweep
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
-from recsys_fast.ops.negatives import philox_draw, sample_negatives
+from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
+from recsys_fast.ops.negatives import philox_draw, philox_rows, sample_negatives
 from recsys_fast.ops.pair_scores import pair_scores
+from recsys_fast.ops.product_topk import product_topk
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
 from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
@@ -23,7 +26,13 @@ __all__ = [
     "as_csr",
     "bpr_epoch",
     "csr_from_coo",
+    "csr_gram",
     "csr_transpose",
+    "ffm_epoch",
+    "ffm_predict",
+    "fm_als_sweep",
+    "fm_epoch",
+    "fm_predict",
     "gram",
     "gram_eigen",
     "list_metrics",
@@ -31,11 +40,16 @@ __all__ = [
     "make_state",
     "pair_scores",
     "philox_draw",
+    "philox_rows",
+    "product_topk",
     "rank_auc",
     "rank_metrics",
     "rating_epoch",
+    "ridge_solve",
     "rows_rotate",
     "sample_negatives",
+    "slim_solve",
+    "spd_invert",
     "topk",
     "validate_csr",
     "warp_epoch",

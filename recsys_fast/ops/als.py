@@ -133,7 +133,8 @@ def als_sweep(
     - ``targets`` an array: t from it, c from the matrix, t' = t^2.
 
     A row without entries becomes zero. The bits do not depend on ``n_threads``. Where it costs no more than what was
-    asked for, a row is solved exactly: rows no longer than a block ("subspace"), rows too long for the cache ("cg").
+    asked for, a row may be solved exactly: rows no longer than a block ("subspace"), rows too long for the cache ("cg";
+    the cpu backend takes steps over many of those at once where they have enough columns in common).
 
     Args:
         x: ``(n, d) float32``, C-contiguous, writable; overwritten. "cg" and "subspace" start from what it holds, and a
@@ -146,7 +147,7 @@ def als_sweep(
             ``x`` back; not needed where ``unobserved_weight`` is 0.
         unobserved_weight: w0, weight of a zero target at every pair, observed or not.
         regularization: strength of the penalty. With 0 a row may be underdetermined: where a factorization breaks down,
-            a small share of the system's mean diagonal is added to it.
+            and in "cg" without any penalty, a small share of the system's mean diagonal is added to it.
         nu: how the penalty grows with the number of a row's entries; 0 the same for all, 1 proportional.
         targets: see above; an array is ``(nnz,)`` in the order of the entries.
         target_offset: see above; implicit only.

@@ -144,3 +144,59 @@ def philox_draw(
         counter(k, "k", 32), backend.resolve_threads(n_threads),
     )  # fmt: skip
     return out
+
+
+def philox_rows(
+    samples: ArrayLike,
+    n: int,
+    *,
+    first: ArrayLike = 0,
+    seed: int = 0,
+    epoch: int = 0,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> NDArray[np.uint32]:
+    """Return n random words of each sample: row i holds draws ``first[i]`` to ``first[i] + n - 1`` of ``samples[i]``.
+
+    The words are those of ``philox_draw``; a row costs a quarter of its words, as four come at a time.
+
+    Args:
+        samples: ``(m,)`` integers, 0 to 2^63 - 1, in any order.
+        n: words per sample.
+        first: ``(m,)`` integers or one for all, 0 to 2^32 - n: number of the first draw.
+        seed: 0 to 2^64 - 1.
+        epoch: 0 to 2^32 - 1.
+        device: backend; all give the same bits.
+        n_threads: number of threads.
+
+    Returns:
+        ``(m, n) uint32``, each value equally likely.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: an argument out of its range, or ``first`` of another length.
+    """
+    n = counter(n, "n", 32)
+    sample = _integers(samples, "samples", 2**63 - 1).astype(np.int64)
+    start = _integers(first, "first", 2**32 - n).astype(np.uint32)
+    if len(start) not in (1, len(sample)):
+        raise ValueError(message("length of first", len(start), f"{len(sample)}, one per sample, or one number"))
+    out = np.empty((len(sample), n), np.uint32)
+    backend.get(device).philox_rows(
+        out, sample, np.ascontiguousarray(np.broadcast_to(start, sample.shape)), counter(seed, "seed", 64),
+        counter(epoch, "epoch", 32), backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return out
+
+
+def _integers(values: ArrayLike, name: str, high: int) -> NDArray[Any]:
+    """Return integers as a 1-D array after checking that none is below 0 or above ``high``."""
+    array = np.atleast_1d(np.asarray(values))
+    if array.ndim != 1:
+        raise ValueError(message(f"dimensions of {name}", array.ndim, "1"))
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(message(f"dtype of {name}", array.dtype, "an integer dtype"))
+    if array.size and (int(array.min()) < 0 or int(array.max()) > high):
+        at = int(np.flatnonzero((array < 0) | (array > high))[0])
+        raise ValueError(message(f"{name}[{at}]", int(array[at]), f"0 to {high}"))
+    return array

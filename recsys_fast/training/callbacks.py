@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from recsys_fast.errors import message
 from recsys_fast.training.loop import DEFAULT_METRICS, TrainingState
 
-_LOWER_IS_BETTER = ("loss", "rmse", "mae", "gini")
+_LOWER_IS_BETTER = ("loss", "log_loss", "rmse", "mae", "gini")
 
 
 class Callback:
@@ -37,8 +37,8 @@ class EarlyStopping(Callback):
     """Ends training when a quantity stops improving.
 
     Args:
-        monitor: "loss", or a metric such as "ndcg@10" (needs ``eval_set``). Lower is better for loss, rmse, mae and
-            gini, higher for everything else.
+        monitor: "loss", or a metric such as "ndcg@10" (needs ``eval_set``). Lower is better for loss, log_loss,
+            rmse, mae and gini, higher for everything else.
         patience: training ends after this many epochs in a row without improvement.
         min_delta: smallest change that counts as improvement, in the unit of ``monitor``.
         restore_best: put the model back to its best epoch at the end (keeps one copy of the learned state in memory).

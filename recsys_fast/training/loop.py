@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -118,7 +118,7 @@ def train(
     *,
     first: int = 0,
     history: dict[str, list[float]],
-    evaluator: Evaluator,
+    evaluator: Callable[[Any], dict[str, float]],
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Run epochs ``first + 1 .. n_epochs``.

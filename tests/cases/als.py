@@ -104,6 +104,9 @@ CASES = [
     Case("width 200", 8, 400, 200, 150, "counts"),
     Case("weak penalty", 24, 200, 40, 30, regularization=1e-5, unobserved_weight=1e-3),
     Case("heavy row", 4, 7000, 24, 3000, "counts"),
+    # Rows too long for a cache, of which enough name the same columns to be solved together; whole vectors and not.
+    Case("crowd", 7, 700, 256, 690, "counts"),
+    Case("crowd biased", 7, 800, 250, 780, "ratings", targets=True, unobserved_weight=0.0, biased=True),
 ]
 
 

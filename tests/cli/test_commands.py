@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import recsys_fast as rf
 from recsys_fast.cli import main
+from recsys_fast.models.files import MODELS
 from tests.cli.conftest import FAST
 from tests.conftest import devices
 
@@ -154,3 +156,42 @@ def test_datasets_and_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert "grouplens" in capsys.readouterr().out
     assert main(["config", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == rf.backend.config()
+
+
+def test_every_model_that_trains_on_a_matrix(ratings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "m.safetensors")
+    kinds = {name: getattr(importlib.import_module(module), name) for name, module in MODELS.items()}
+    names = [name for name, kind in kinds.items() if getattr(kind, "_fits_interactions", False)]
+    assert {"ALS", "Popularity", "Random"} <= set(names)
+    assert main(["fit", "nothing", "--data", str(ratings), "--out", out]) == 2
+    assert "one of " + ", ".join(map(str.lower, names)) in capsys.readouterr().err
+    for name in names:
+        command = ["fit", name.lower(), "--data", str(ratings), "--value", "stars", "--split", "random", "--out", out]
+        assert main([*command, "--quiet"]) == 0
+        assert type(rf.load(out)) is kinds[name]
+        assert main(["recommend", out, "--users", "u3", "-n", "3", "--format", "json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)[0]["items"]) == 3
+        test = ["--data", str(ratings), "--value", "stars", "--split", "random", "--json", "--quiet"]
+        assert main(["evaluate", out, *test]) == 0
+        assert 0 <= json.loads(capsys.readouterr().out)["metrics"]["ndcg@20"] <= 1
+
+
+def test_times_of_a_file_fade_popularity(tmp_path: Path) -> None:
+    path, out = tmp_path / "events.csv", str(tmp_path / "m.safetensors")
+    path.write_text("who,what,when\na,x,2024-01-01\nb,x,2024-01-01\na,y,2024-03-01\n", encoding="utf-8")
+    command = ["fit", "popularity", "--data", str(path), "--set", "half_life=86400000000", "--out", out, "--quiet"]
+    assert main([*command, "--timestamp", "when"]) == 0
+    assert np.argmax(rf.load(out).item_scores_) == 1
+    assert main(command) == 2
+
+
+def test_a_file_of_several_models_is_used_like_any_other(
+    ratings: Path, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    als, out = rf.load(model_file), tmp_path / "hybrid.safetensors"
+    matrix = als.training_matrix_
+    rf.Hybrid([als, rf.Popularity().fit(matrix)], weights=[1, 1]).fit().save(out)
+    assert main(["recommend", str(out), "--users", "u3", "-n", "3", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("u3,1,i")
+    assert main(["evaluate", str(out), "--data", str(ratings), "--split", "random"]) == 0
+    assert "ndcg@20" in capsys.readouterr().out

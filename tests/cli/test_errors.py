@@ -9,7 +9,8 @@ import pytest
 from recsys_fast.cli import main
 
 BAD = {
-    "unknown model": (["fit", "alz", "--data", "RATINGS", "--out", "OUT"], "one of als, popularity"),
+    "unknown model": (["fit", "alz", "--data", "RATINGS", "--out", "OUT"], "one of als, "),
+    "a model of models": (["fit", "hybrid", "--data", "RATINGS", "--out", "OUT"], "use it from Python"),
     "unknown data": (["fit", "als", "--data", "gowala", "--out", "OUT"], "one of gowalla"),
     "unknown parameter": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--set", "factors=3"], "n_factors"),
     "not an integer": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--set", "n_factors=many"], "an integer"),

@@ -88,3 +88,32 @@ def test_counters_out_of_range_are_refused(name: str) -> None:
     for kind in (1.0, None, True):
         with pytest.raises(TypeError, match=f"{name}: got .*, expected an int"):
             ops.philox_draw(1, **{name: kind})
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**32 - 1), sample=st.integers(0, 2**63 - 1),
+       first=st.integers(0, 2**32 - 200), n=st.integers(0, 200))  # fmt: skip
+def test_rows_hold_the_same_draws(seed: int, epoch: int, sample: int, first: int, n: int, device: str) -> None:
+    rows = ops.philox_rows([sample, 5], n, first=[first, 3], seed=seed, epoch=epoch, device=device)
+    assert (rows.shape, rows.dtype) == ((2, n), np.uint32)
+    for j in {0, 1, n // 2, n - 1} & set(range(n)):
+        assert rows[0, j] == reference_draw(seed, epoch, sample, first + j)
+        assert rows[1, j] == reference_draw(seed, epoch, 5, 3 + j)
+
+
+def test_rows_know_no_threads(device: str) -> None:
+    one = ops.philox_rows(np.arange(300), 777, first=2, seed=7, device=device, n_threads=1)
+    np.testing.assert_array_equal(one, ops.philox_rows(np.arange(300), 777, first=2, seed=7, n_threads=3))
+    assert ops.philox_rows([], 4, device=device).shape == (0, 4)
+
+
+def test_rows_out_of_range_are_refused() -> None:
+    for arguments in ({"samples": [-1]}, {"samples": [2**63]}, {"first": [2**32]}, {"first": 2**32 - 3}, {"n": -1}):
+        with pytest.raises(ValueError, match=rf"{next(iter(arguments))}.*got"):
+            ops.philox_rows(**{"samples": [1], "n": 4, **arguments})
+    with pytest.raises(ValueError, match="length of first: got 3, expected 2"):
+        ops.philox_rows([1, 2], 4, first=[1, 2, 3])
+    with pytest.raises(ValueError, match="dimensions of samples"):
+        ops.philox_rows([[1]], 4)
+    with pytest.raises(TypeError, match="dtype of samples"):
+        ops.philox_rows([0.5], 4)

@@ -159,3 +159,14 @@ def test_equality_subset_pickle_and_repr() -> None:
     assert not copy.ids.flags.writeable
     assert repr(id_map) == "IdMap(4 ids: 'a', 'b', 'c', ...)"
     assert repr(IdMap([1])) == "IdMap(1 ids: 1)"
+
+
+def test_it_is_at_hand_where_errors_name_it() -> None:
+    import recsys_fast as rf
+
+    assert rf.IdMap is IdMap
+    assert "IdMap" in dir(rf)
+    with pytest.raises(TypeError, match=r"rf\.IdMap\(ids\)"):
+        rf.Interactions.from_coo([1], [2], raw_ids=True, user_ids=[1])
+    with pytest.raises(TypeError, match=r"rf\.IdMap"):
+        rf.Popularity().fit(rf.Interactions.from_coo([0], [1])).recommend("ann")

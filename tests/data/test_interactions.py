@@ -266,3 +266,23 @@ def test_real_data(data_dir: Any) -> None:
     assert data.shape == (29858, 40981)
     assert data.nnz == 810_128
     assert data.values is None
+
+
+def test_other_values_for_the_same_entries() -> None:
+    data = Interactions.from_coo([0, 0, 1], [2, 0, 1], [5.0, 3.0, 4.0], timestamps=[7, 8, 9])
+    values = np.array([1.0, 2.0, 3.0], np.float32)
+    made = data.with_values(values)
+    assert made.csr.toarray().tolist() == [[1, 0, 2], [0, 3, 0]]
+    assert made.timestamps is data.timestamps
+    assert data.csr.toarray().tolist() == [[3, 0, 5], [0, 4, 0]]
+    values[0] = 9
+    assert made.values is not None
+    assert made.values[0] == 1
+    for bad, error in (
+        ([1, 2], ValueError),
+        ([1, 2, np.nan], ValueError),
+        ([1, 2, np.inf], ValueError),
+        (["a"] * 3, TypeError),
+    ):
+        with pytest.raises(error, match="values"):
+            data.with_values(bad)

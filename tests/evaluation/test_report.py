@@ -79,6 +79,19 @@ def test_sampling_and_seen_items_are_told() -> None:
     assert "seen items kept" in str(kept)
 
 
+def test_rating_metrics_alone_rank_nothing() -> None:
+    problem = make(52)
+    model = (problem.queries, problem.items)
+    found = evaluate(model, problem.train, problem.test, ("rmse", "mae"))
+    how = str(found).splitlines()[-1]
+    assert found.protocol["ranking"] is None
+    assert "ratings predicted" in how
+    assert "rank" not in how
+    assert "seen" not in how
+    both = evaluate(model, problem.train, problem.test, ("rmse", "ndcg@5"))
+    assert "all 60 items ranked" in str(both)
+
+
 def test_survives_pickling() -> None:
     found = report(users=[5, 3])
     copy = pickle.loads(pickle.dumps(found))

@@ -47,8 +47,23 @@ MODELS: dict[str, Callable[..., Any]] = {
     "warp-kos": lambda **k: rf.WARP(
         3, **{"n_os": 4, "k_os": 2, "optimizer": "adagrad", "n_epochs": 2, "random_state": 0, **k}
     ),
+    "ease": lambda **k: rf.EASE(**{"regularization": 5.0, **k}),
+    "random": lambda **k: rf.Random(**k),
+    "slim": lambda **k: rf.SLIM(**{"l1": 0.5, "l2": 2.0, **k}),
+    "slim-signed": lambda **k: rf.SLIM(**{"l1": 0.5, "l2": 20.0, "nonnegative": False, **k}),
+    "sparse-ease": lambda **k: rf.SparseEASE(**{"regularization": 5.0, "n_neighbors": 6, **k}),
+    "item-knn": lambda **k: rf.ItemKNN(**{"k": 5, **k}),
+    "item-knn-bm25": lambda **k: rf.ItemKNN(**{"k": 5, "similarity": "bm25", **k}),
+    "item-knn-pearson": lambda **k: rf.ItemKNN(**{"k": 40, "similarity": "pearson", "shrinkage": 2.0, **k}),
+    "p3alpha": lambda **k: rf.P3alpha(**{"k": 5, **k}),
+    "rp3beta": lambda **k: rf.RP3beta(**{"k": 5, **k}),
+    "user-knn": lambda **k: rf.UserKNN(**{"k": 7, **k}),
+    "user-knn-tfidf": lambda **k: rf.UserKNN(**{"k": 50, "similarity": "tfidf", **k}),
 }
-FACTORS = [name for name in MODELS if not name.startswith("popularity")]
+# Models whose fit needs more than a matrix; they have tests of their own.
+OTHERS = {"ContentKNN"}
+CONTAINERS = {"Hybrid"}  # made of fitted models, and never trained on a matrix: with tests of their own
+FACTORS = [name for name in MODELS if name.startswith(("als", "bpr", "logistic-mf", "mf", "warp"))]
 
 
 def ratings(n_users: int = 30, n_items: int = 20, density: float = 0.25, seed: int = 0) -> sp.csr_array:

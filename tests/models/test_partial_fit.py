@@ -24,7 +24,7 @@ def test_another_matrix_of_the_same_shape_takes_over(make: Make) -> None:
     model, new = make().fit(ratings()), ratings(seed=7)
     before = model.score(np.arange(30)).copy()
     model.partial_fit(new)
-    assert not np.array_equal(model.score(np.arange(30)), before)
+    assert np.array_equal(model.score(np.arange(30)), before) == isinstance(model, rf.Random)
     ids, _ = model.recommend(4, n=20)
     assert set(ids[ids >= 0]) == set(range(20)) - set(new[[4]].indices)
 

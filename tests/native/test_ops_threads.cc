@@ -139,6 +139,32 @@ RF_CASE(threads_als_sweep) {
   }
 }
 
+// Rows that name most columns, too long for a cache: groups of them, whose number goes by that of the threads.
+RF_CASE(threads_als_long_rows) {
+  constexpr int64_t n_rows = 60, n_columns = 1700, width = 120;
+  std::vector<int64_t> row_ptr{0};
+  std::vector<int32_t> col_idx;
+  for (int64_t r = 0; r < n_rows; ++r) {
+    for (int32_t c = 0; c < n_columns; ++c) {
+      if (draw(17, 0, static_cast<uint64_t>(r * n_columns + c), 0) % 8 != 0) col_idx.push_back(c);
+    }
+    row_ptr.push_back(static_cast<int64_t>(col_idx.size()));
+  }
+  const auto y = test::uniform(n_columns * width, 18), weights = test::uniform(std::ssize(col_idx), 19);
+  const std::vector<float> spectrum(width, 3.0f);
+  const AlsProblem problem{weights.data(), nullptr, spectrum.data(), 1.0f, 0.1f, 1.0f, 0.1f, false};
+  check_same_bits([&](int n_threads) {
+    std::vector<float> x(n_rows * width, 0.1f);
+    const double loss = als_sweep<Cpu>({x.data(), n_rows, width}, {y.data(), n_columns, width},
+                                       {row_ptr.data(), col_idx.data(), nullptr, n_rows, n_columns}, problem,
+                                       AlsSolver::kCg, 2, 8, n_threads);
+    CHECK(std::isfinite(loss));
+    std::vector<double> out(x.begin(), x.end());
+    out.push_back(loss);
+    return out;
+  });
+}
+
 RF_CASE(threads_als_loss) {
   const auto gram_x = gram_of(users(), 1), gram_y = gram_of(items(), 1);
   const AlsProblem problem{interactions().values.data(), nullptr, nullptr, 0.0f, 0.1f, 1.0f, 0.1f, false};

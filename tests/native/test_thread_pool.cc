@@ -170,6 +170,24 @@ RF_CASE(pool_stops_when_the_poll_says_so) {
   CHECK(sum_of_indices(1000, 10, 3) == triangle(1000));
 }
 
+RF_CASE(pool_stops_long_chunks_that_ask) {
+  check_interrupt();  // of no effect outside a loop
+  for (const int n_threads : {1, 3}) {
+    const Poll poll([] { return ++g_polls >= 2; });
+    std::atomic<int> n_ended{0};
+    const auto body = [&](int64_t, int64_t, int) {
+      for (int step = 0; step < 5000; ++step) {
+        std::this_thread::sleep_for(milliseconds(2));
+        parallel_for(1, 1, 1, [](int64_t, int64_t, int) { check_interrupt(); });  // and still knows this one after it
+        check_interrupt();
+      }
+      ++n_ended;
+    };
+    CHECK_THROWS(parallel_for(3, 1, n_threads, body), Interrupted);
+    CHECK_AT(n_ended.load() == 0, n_threads);
+  }
+}
+
 RF_CASE(pool_polls_while_it_waits_for_workers) {
   const Poll poll([] {
     ++g_polls;

@@ -1,5 +1,6 @@
 #include "cpu/topk_tile.h"
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
@@ -54,6 +55,9 @@ Tile::Tile(const RankTask& task, const Basis& basis, const ItemPanels& panels, i
     offsets_[i] = 0;
     thresholds_[i] = -kNoScore;
   }
+  const auto n_read =
+      padded(static_cast<int64_t>(n_slots));  // whole vectors are: sums with what is there must not overflow
+  std::fill(offsets_ + n_slots, offsets_ + n_read, 0);
 }
 
 void Tile::admit(int64_t slot, int64_t query, float* scores, int32_t* ids) {

@@ -109,7 +109,19 @@ class Recommender(Trainable):
 
     @abstractmethod
     def score(self, users: ArrayLike, items: ArrayLike | None = None) -> NDArray[np.float32]:
-        """Return the scores of items for users, ``(m, n_items) float32``."""
+        """Return the scores of items for users.
+
+        Args:
+            users: a user or a sequence of users.
+            items: a sequence of items; None for all.
+
+        Returns:
+            ``(len(users), len(items)) float32``, ``(len(items),)`` for a scalar user. For the best items
+            ``recommend`` is faster and needs no such array.
+
+        Raises:
+            IndexError: an id out of range.
+        """
 
     def similar_items(self, items: ArrayLike, n: int = 10, **choice: Any) -> Recommendations:
         """Return the items most like each of ``items``, without itself."""

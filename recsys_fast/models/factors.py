@@ -82,19 +82,7 @@ class FactorModel(Recommender):
         return float(out[0]) if scalar else out
 
     def score(self, users: ArrayLike, items: ArrayLike | None = None) -> F32:
-        """Return the scores of items for users.
-
-        Args:
-            users: a user or a sequence of users.
-            items: a sequence of items; None for all.
-
-        Returns:
-            ``(len(users), len(items)) float32``, ``(len(items),)`` for a scalar user. For the best items
-            ``recommend`` is faster and needs no such array.
-
-        Raises:
-            IndexError: an id out of range.
-        """
+        """Return the scores of items for users; see ``Recommender.score``."""
         n_users, n_items = self._shape()
         user_ids, one = inputs.check_ids(users, n_users, "users")
         table = self._item_table()
@@ -146,13 +134,6 @@ class FactorModel(Recommender):
         itself = Csr(np.arange(len(chosen) + 1, dtype=np.int64), chosen, None, len(chosen), len(vectors))
         found = self._best(vectors, vectors[chosen], check_int("n", n, 0), seen=itself, **choice)
         return Recommendations(found.ids[0], found.scores[0]) if scalar else found
-
-    def _cached(self, name: str, make: Any) -> Any:
-        """Return a table derived from the learned state, kept until that changes (never saved or pickled)."""
-        cache = vars(self).setdefault("_cache", {})
-        if name not in cache:
-            cache[name] = make()
-        return cache[name]
 
 
 def _unit_rows(vectors: F32) -> F32:

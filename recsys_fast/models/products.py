@@ -60,19 +60,7 @@ class ProductModel(Recommender):
         return dense_product(self._left(None, given), for_scipy(self._right()))
 
     def score(self, users: ArrayLike, items: ArrayLike | None = None) -> F32:
-        """Return the scores of items for users.
-
-        Args:
-            users: a user or a sequence of users.
-            items: a sequence of items; None for all.
-
-        Returns:
-            ``(len(users), len(items)) float32``, ``(len(items),)`` for a scalar user. For the best items
-            ``recommend`` is faster and needs no such array.
-
-        Raises:
-            IndexError: an id out of range.
-        """
+        """Return the scores of items for users; see ``Recommender.score``."""
         n_users, n_items = self._shape()
         user_ids, one = inputs.check_ids(users, n_users, "users")
         chosen = None if items is None else inputs.check_ids(items, n_items, "items")[0]
@@ -128,13 +116,6 @@ class ProductModel(Recommender):
         n = check_int("n", n, 0)
         found = Recommendations(*ops.product_topk(itself, rows, n, seen=itself, zeros=zeros, **where, **choice))
         return Recommendations(found.ids[0], found.scores[0]) if scalar else found
-
-    def _cached(self, name: str, make: Any) -> Any:
-        """Return something derived from the learned state, kept until that changes (never saved or pickled)."""
-        cache = vars(self).setdefault("_cache", {})
-        if name not in cache:
-            cache[name] = make()
-        return cache[name]
 
     def _unsupported(self, what: str) -> Any:
         error = super()._unsupported(what)

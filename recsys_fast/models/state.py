@@ -72,6 +72,13 @@ class Stateful(Parameters, ABC):
         vars(self).pop("_cache", None)
         vars(self).update(state)
 
+    def _cached(self, name: str, make: Any) -> Any:
+        """Return something derived from the learned state, kept until that changes (never saved or pickled)."""
+        cache = vars(self).setdefault("_cache", {})
+        if name not in cache:
+            cache[name] = make()
+        return cache[name]
+
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
         state.pop("_cache", None)

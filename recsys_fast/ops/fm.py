@@ -13,6 +13,7 @@ from recsys_fast.errors import message
 from recsys_fast.ops.csr import Csr, as_csr, csr_transpose
 from recsys_fast.ops.fm_data import EMPTY, Pairs, as_fields, as_labels, as_numbers
 from recsys_fast.ops.gram import as_writable
+from recsys_fast.ops.negatives import counter
 from recsys_fast.ops.topk import as_count, as_factors
 
 F32 = NDArray[np.float32]
@@ -152,7 +153,7 @@ def fm_epoch(
         weight_regularization=weight_regularization, factor_regularization=factor_regularization,
         batch_size=batch_size, seed=seed, device=device, n_threads=n_threads,
     )  # fmt: skip
-    return run(_counter(epoch, "epoch", 32))
+    return run(counter(epoch, "epoch", 32))
 
 
 def prepare_epoch(
@@ -188,18 +189,9 @@ def prepare_epoch(
     numbers = (
         kind, method, _number(learning_rate, "learning_rate"), _number(weight_regularization, "weight_regularization"),
         _number(factor_regularization, "factor_regularization"), as_count(batch_size, "batch_size", 1),
-        _counter(seed, "seed", 64),
+        counter(seed, "seed", 64),
     )  # fmt: skip
     return lambda epoch: float(run(*arrays, *numbers, epoch, place["n_threads"]))
-
-
-def _counter(value: Any, name: str, bits: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(message(name, type(value).__name__, "an int"))
-    number = int(value)
-    if not 0 <= number < 2**bits:
-        raise ValueError(message(name, number, f"0 to 2**{bits} - 1"))
-    return number
 
 
 def ffm_epoch(

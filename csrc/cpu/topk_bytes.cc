@@ -35,7 +35,8 @@ ByteBounds pack_bytes(int32_t* words, const float* panel, int64_t d, int64_t n_c
       for (int b = 0; b < 4; ++b) {
         const int64_t k = 4 * w + b;
         const Vec x = k < d ? load(panel + k * n_columns + j) : Vec{};
-        const VecInt byte = __builtin_convertvector(x * broadcast(inverse) + broadcast(128.5f), VecInt);
+        const Vec place = max(x * broadcast(inverse) + broadcast(128.5f), broadcast(1.0f));  // 1 for a NaN
+        const VecInt byte = __builtin_convertvector(min(place, broadcast(255.5f)), VecInt);
         const Vec rounded = __builtin_convertvector(byte - 128, Vec) * broadcast(step);
         errors += (x - rounded) * (x - rounded);
         norms += rounded * rounded;
@@ -63,7 +64,8 @@ ByteQuery pack_byte_query(int32_t* words, int64_t step, const float* row, int64_
     uint32_t word = 0;
     for (int b = 0; b < 4; ++b) {
       const float x = 4 * w + b < d ? row[4 * w + b] : 0.0f;
-      const int32_t c = static_cast<int32_t>(x * inverse + 128.5f) - 128;
+      const float place = x * inverse + 128.5f;
+      const int32_t c = (place > 1.0f ? static_cast<int32_t>(std::min(place, 255.5f)) : 1) - 128;  // -127 for a NaN
       const float rest = x - static_cast<float>(c) * unit;
       error += rest * rest;
       sum += c;

@@ -88,11 +88,13 @@ def turn_of(contestant: Any) -> Callable[[], None]:
     return turn
 
 
-def train_on(contestant: Any, name: str, options: argparse.Namespace) -> None:
-    """Train what is left of ``--epochs`` after the turns."""
+def train_on(contestant: Any, name: str, options: argparse.Namespace) -> int:
+    """Train what is left of ``--epochs`` after the turns, and return the number of epochs there have been."""
     begun = 1 if name.startswith("recsys_fast") else 0
-    for _ in range((options.turns + 1) * TURN + begun, options.epochs):
+    done = (options.turns + 1) * TURN + begun
+    for _ in range(done, options.epochs):
         contestant.epoch()
+    return max(done, options.epochs)
 
 
 def rank(work: str, d: int, options: argparse.Namespace) -> dict[str, harness.Figure]:
@@ -106,8 +108,7 @@ def rank(work: str, d: int, options: argparse.Namespace) -> dict[str, harness.Fi
     floor = floor_seconds(train.shape[1], d, moves * 1e6, options.threads)
     figures["recsys_fast"].floor_seconds = floor
     for name, one in taking_part.items():
-        train_on(one, name, options)
-        figures[name].quality = {"epochs": options.epochs}
+        figures[name].quality = {"epochs": train_on(one, name, options)}
         if test is not None:
             figures[name].quality |= ranking(one.tables(), train, test)
     return figures
@@ -134,10 +135,10 @@ def rate(d: int, options: argparse.Namespace) -> dict[str, harness.Figure]:
     figures["recsys_fast"].floor_seconds = floor_seconds(train.shape[1], d, 1e6, options.threads)
     coo = test.tocoo()
     for name, contestant in taking_part.items():
-        train_on(contestant, name, options)
+        epochs = train_on(contestant, name, options)
         users, items = contestant.tables()
         errors = np.einsum("ij,ij->i", users[coo.row], items[coo.col]) - coo.data
-        figures[name].quality = {"epochs": options.epochs, "rmse": float(np.sqrt(np.mean(errors**2)))}
+        figures[name].quality = {"epochs": epochs, "rmse": float(np.sqrt(np.mean(errors**2)))}
     return figures
 
 

@@ -97,13 +97,13 @@ class ContentKNN(ItemNeighbours):
             ValueError: features of another number of items, values that are not finite, or a similarity that dense
                 features do not have.
         """
-        self._check_all()
-        n_items = inputs.check_matrix(user_items, "user_items").n_cols
-        self._features = self._check_features(item_features, n_items)
         try:
-            return super().fit(user_items, eval_set=eval_set, callbacks=callbacks, verbose=verbose)
+            return self._fit(user_items, eval_set, callbacks, verbose, item_features=item_features)
         finally:
-            del self._features
+            vars(self).pop("_features", None)
+
+    def _check_given(self, matrix: Csr, **given: Any) -> dict[str, Any]:
+        return {"_features": self._check_features(given.get("item_features"), matrix.n_cols)}
 
     def _check_features(self, features: Any, n_items: int) -> Csr | F32:
         if features is None:

@@ -61,16 +61,19 @@ class Report:
     """The figures of a run, piece of work by piece: printed as they come, saved at the end where that is asked for.
 
     Args:
-        options: what a parser of ``arguments`` found.
+        options: what a parser of ``arguments``, or one with ``--save`` and no ``--data``, found.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self._data, self._save = Path(options.data).stem, options.save
+        self._data, self._save = Path(getattr(options, "data", "")).stem, options.save
         self.work: dict[str, dict[str, Figure]] = {}
 
-    def add(self, what: str, figures: dict[str, Figure], details: str = "") -> None:
-        """Print and keep the figures of one piece of work, under the title "what, data, details"."""
-        title = ", ".join(part for part in (what, self._data, details) if part)
+    def add(self, what: str, figures: dict[str, Figure], details: str = "", *, of_data: bool = True) -> None:
+        """Print and keep the figures of one piece of work, under the title "what, data, details".
+
+        Work that ``--data`` has no part in (``of_data`` False) goes without it.
+        """
+        title = ", ".join(part for part in (what, self._data if of_data else "", details) if part)
         print(table(title, figures), flush=True)
         self.work[title] = figures
 

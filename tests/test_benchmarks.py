@@ -50,12 +50,13 @@ def test_a_report_prints_and_saves(
     }
     report.add("work", figures, "64 factors")
     report.add("more", figures)
+    report.add("without", figures, "n = 3", of_data=False)
     report.finish()
     out = capsys.readouterr().out
     assert "work, set, 64 factors" in out
     assert "4.00 x" in out
     assert "50.0 % of floor" in out
     saved = json.loads((tmp_path / "x.json").read_text())
-    assert list(saved["work"]) == ["work, set, 64 factors", "more, set"]
+    assert list(saved["work"]) == ["work, set, 64 factors", "more, set", "without, n = 3"]
     harness.Report(harness.arguments("text").parse_args([])).finish()
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

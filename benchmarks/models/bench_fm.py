@@ -234,7 +234,7 @@ def main() -> None:
     options = parser.parse_args()
     peak = harness.sgemm_peak(options.threads)
     print(f"matrix product {peak:.0f} GFLOP/s on {options.threads} threads (the floor)")
-    work: dict[str, dict[str, harness.Figure]] = {}
+    report = harness.Report(options)
     for name in options.work:
         rated, aware = name in ("ml-100k", "als"), name == "frappe-ffm"
         train, test = split(ml_100k()) if rated else (frappe()["train"], frappe()["test"])
@@ -260,11 +260,9 @@ def main() -> None:
             figures["xlearn"] = xlearn_figure(train, test, d, aware, options.threads, options.turns)
             figures["xlearn"].quality["M rows/s"] = len(train.y) / figures["xlearn"].median / 1e6
         figures["recsys_fast"].floor_seconds = contestants["recsys_fast"].floor_seconds(peak)
-        title = f"{name}, {d} factors, {len(train.y)} rows" + ("" if name == "als" else f", batch {options.batch}")
-        print(harness.table(title, figures), flush=True)
-        work[title] = figures
-    if options.save:
-        print(harness.save(options.save, work))
+        batch = "" if name == "als" else f", batch {options.batch}"
+        report.add(name, figures, f"{d} factors, {len(train.y)} rows{batch}")
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ python -m benchmarks.models.bench_knn --data ml20m-shaped --peers implicit --mod
 
 from __future__ import annotations
 
-import argparse
 import os
-from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # what implicit asks for
 
@@ -73,19 +71,15 @@ def agreement(ours: Any, theirs: Any, n: int = 500) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="gowalla")
+    parser = harness.arguments(__doc__)
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--models", nargs="+", default=["cosine", "rp3beta"])
     parser.add_argument("--peers", nargs="*", default=["implicit", "irspack"])
     parser.add_argument("--numba", action="store_true", help="also run the numba backend")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
     matrix, _ = data.load(options.data)
     peers, k, n_threads = data.for_peer(matrix), options.k, options.threads
-    work: dict[str, dict[str, harness.Figure]] = {}
+    report = harness.Report(options)
     peak = harness.sgemm_peak(n_threads)
     print(f"matrix product {peak:.0f} GFLOP/s on {n_threads} threads; {multiply_adds(matrix):.3g} multiply-adds")
     for name in options.models:
@@ -108,11 +102,8 @@ def main() -> None:
                 figures[peer].quality["agreement"] = agreement(
                     contestants["recsys_fast"].fitted, contestants[peer].fitted
                 )
-        title = f"{name}, k = {k}, {Path(options.data).stem}"
-        print(harness.table(title, figures), flush=True)
-        work[title] = figures
-    if options.save:
-        print(harness.save(options.save, work))
+        report.add(name, figures, f"k = {k}")
+    report.finish()
 
 
 if __name__ == "__main__":

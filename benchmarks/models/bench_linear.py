@@ -6,7 +6,6 @@ python -m benchmarks.models.bench_linear --work inverse --sizes 40981 --turns 1 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
@@ -133,38 +132,30 @@ def topk(matrix: Any, turns: int, n_threads: int) -> dict[str, harness.Figure]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.arguments(__doc__)
+    parser.set_defaults(turns=3)
     parser.add_argument("--work", nargs="+", choices=("inverse", "slim", "topk"), default=["inverse", "slim", "topk"])
-    parser.add_argument("--data", default="gowalla", help="for slim and topk")
     parser.add_argument("--items", type=int, help="only so many of the most popular items")
     parser.add_argument("--sizes", type=int, nargs="+", default=[8000, 12000], help="of matrices to invert")
     parser.add_argument("--l1", type=float, default=1.0)
     parser.add_argument("--l2", type=float, default=100.0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
-    work: dict[str, dict[str, harness.Figure]] = {}
-
-    def add(title: str, figures: dict[str, harness.Figure]) -> None:
-        work[title] = figures
-        print(harness.table(title, figures), flush=True)
-
+    report = harness.Report(options)
     if "inverse" in options.work:
         peak = harness.sgemm_peak(options.threads)
         print(f"matrix product {peak:.0f} GFLOP/s on {options.threads} threads (the floor)")
         for n in options.sizes:
-            add(f"inverse of a symmetric matrix, n = {n}", inverse(n, options.turns, options.threads, peak))
+            figures = inverse(n, options.turns, options.threads, peak)
+            report.add("inverse of a symmetric matrix", figures, f"n = {n}", of_data=False)
     if options.work != ["inverse"]:
         x = popular(data.load(options.data)[0], options.items)
-        shape = f"{options.data}, {x.shape[0]} users, {x.shape[1]} items"
+        shape = f"{x.shape[0]} users, {x.shape[1]} items"
         if "slim" in options.work:
-            title = f"SLIM, {shape}, l1 {options.l1:g}, l2 {options.l2:g}"
-            add(title, slim(x, options.l1, options.l2, options.turns, options.threads))
+            figures = slim(x, options.l1, options.l2, options.turns, options.threads)
+            report.add("SLIM", figures, f"{shape}, l1 {options.l1:g}, l2 {options.l2:g}")
         if "topk" in options.work:
-            add(f"top 20 of all users from dense weights, {shape}", topk(x, options.turns, options.threads))
-    if options.save:
-        print(harness.save(options.save, work))
+            report.add("top 20 of all users from dense weights", topk(x, options.turns, options.threads), shape)
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import argparse
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,27 +142,20 @@ def rate(d: int, options: argparse.Namespace) -> dict[str, harness.Figure]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.arguments(__doc__)
     parser.add_argument("--work", nargs="+", choices=sorted(RATES), default=["bpr", "warp", "logistic"])
-    parser.add_argument("--data", default="gowalla")
     parser.add_argument("--factors", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--peers", nargs="*", default=["cornac", "implicit", "lightfm", "libmf"])
     parser.add_argument("--numba", action="store_true", help="also run the numba backend")
     parser.add_argument("--racy", action="store_true", help="also run deterministic=False")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=40, help="epochs after which quality is measured")
-    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
-    work: dict[str, dict[str, harness.Figure]] = {}
+    report = harness.Report(options)
     for name in options.work:
         for d in options.factors:
             figures = rate(d, options) if name == "ratings" else rank(name, d, options)
-            title = f"{name}, {Path(options.data).stem}, {d} factors, per million samples"
-            print(harness.table(title, figures), flush=True)
-            work[title] = figures
-    if options.save:
-        print(harness.save(options.save, work))
+            report.add(name, figures, f"{d} factors, per million samples")
+    report.finish()
 
 
 if __name__ == "__main__":

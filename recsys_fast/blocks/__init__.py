@@ -1,0 +1,1 @@
+"""Parts of networks over packed rows: parameters with a forward and a backward pass, on operations of every backend."""

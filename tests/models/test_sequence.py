@@ -65,7 +65,9 @@ def test_raw_histories_in_every_form(make_sequence: Make) -> None:
     some = model.recommend([3, 1], lists, n=10)
     np.testing.assert_array_equal(some.ids, ids[[3, 1]])
     np.testing.assert_array_equal(model.recommend(3, lists, n=10).ids, ids[3])
-    np.testing.assert_array_equal(model.recommend(np.array([[1, 2], [3, 4]])).ids, model.recommend([[1, 2], [3, 4]]).ids)
+    np.testing.assert_array_equal(
+        model.recommend(np.array([[1, 2], [3, 4]])).ids, model.recommend([[1, 2], [3, 4]]).ids
+    )
     queries = model.encode(lists)
     close(np.take_along_axis(queries @ model.item_factors_.T, ids.astype(np.int64), 1), scores)
     np.testing.assert_array_equal(model.fold_in(lists), queries)

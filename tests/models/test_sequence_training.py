@@ -104,9 +104,7 @@ class Crash:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_a_resumed_run_ends_with_the_same_bits(
-    make_sequence: Make, tmp_path: Path, device: str, schedule: str
-) -> None:
+def test_a_resumed_run_ends_with_the_same_bits(make_sequence: Make, tmp_path: Path, device: str, schedule: str) -> None:
     kind: dict[str, Any] = {"n_epochs": 6, "schedule": schedule, "warmup_steps": 5}
     whole = make_sequence(**kind).fit(sequences())
     with pytest.raises(SystemError):

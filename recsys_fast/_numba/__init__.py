@@ -5,11 +5,13 @@ Names and flat signatures are those of the C++ module; the shapes are in ``recsy
 
 from recsys_fast._numba.als import als_loss, als_sweep
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
+from recsys_fast._numba.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
 from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
 from recsys_fast._numba.linear import csr_gram, spd_invert
-from recsys_fast._numba.negatives import sample_negatives
+from recsys_fast._numba.negatives import negatives_draw, sample_negatives
+from recsys_fast._numba.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast._numba.pair_scores import pair_scores
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
@@ -18,6 +20,7 @@ from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast._numba.slim import slim_solve
+from recsys_fast._numba.table import id_plan, table_add, table_gradient
 from recsys_fast._numba.topk import topk
 
 __all__ = [
@@ -27,6 +30,9 @@ __all__ = [
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "dropout_apply",
+    "embedding_backward",
+    "embedding_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",
@@ -34,8 +40,12 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "id_plan",
     "list_metrics",
     "logistic_epoch",
+    "negatives_draw",
+    "optimizer_step",
+    "optimizer_step_rows",
     "pair_scores",
     "philox_draw",
     "philox_rows",
@@ -49,6 +59,9 @@ __all__ = [
     "sample_negatives",
     "slim_solve",
     "spd_invert",
+    "square_sum",
+    "table_add",
+    "table_gradient",
     "topk",
     "validate_csr",
     "warp_epoch",

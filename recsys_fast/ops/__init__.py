@@ -9,6 +9,7 @@ from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, valida
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
+from recsys_fast.ops.losses import regression_loss, row_loss, shared_loss, softmax_loss
 from recsys_fast.ops.negatives import philox_draw, philox_rows, sample_negatives
 from recsys_fast.ops.pair_scores import pair_scores
 from recsys_fast.ops.product_topk import product_topk
@@ -45,10 +46,14 @@ __all__ = [
     "rank_auc",
     "rank_metrics",
     "rating_epoch",
+    "regression_loss",
     "ridge_solve",
+    "row_loss",
     "rows_rotate",
     "sample_negatives",
+    "shared_loss",
     "slim_solve",
+    "softmax_loss",
     "spd_invert",
     "topk",
     "validate_csr",

@@ -10,6 +10,7 @@ from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
 from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
 from recsys_fast._numba.linear import csr_gram, spd_invert
+from recsys_fast._numba.losses import regression_loss, row_loss, shared_loss
 from recsys_fast._numba.negatives import negatives_draw, sample_negatives
 from recsys_fast._numba.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast._numba.pair_scores import pair_scores
@@ -20,6 +21,7 @@ from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast._numba.slim import slim_solve
+from recsys_fast._numba.softmax_loss import has_bfloat16, softmax_loss
 from recsys_fast._numba.table import id_plan, table_add, table_gradient
 from recsys_fast._numba.topk import topk
 
@@ -40,6 +42,7 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "has_bfloat16",
     "id_plan",
     "list_metrics",
     "logistic_epoch",
@@ -54,10 +57,14 @@ __all__ = [
     "rank_auc",
     "rank_metrics",
     "rating_epoch",
+    "regression_loss",
     "ridge_solve",
+    "row_loss",
     "rows_rotate",
     "sample_negatives",
+    "shared_loss",
     "slim_solve",
+    "softmax_loss",
     "spd_invert",
     "square_sum",
     "table_add",

@@ -10,6 +10,7 @@ from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embeddi
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
+from recsys_fast.ops.losses import regression_loss, row_loss, shared_loss, softmax_loss
 from recsys_fast.ops.negatives import negatives_draw, philox_draw, philox_rows, sample_negatives
 from recsys_fast.ops.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast.ops.pair_scores import pair_scores
@@ -56,10 +57,14 @@ __all__ = [
     "rank_auc",
     "rank_metrics",
     "rating_epoch",
+    "regression_loss",
     "ridge_solve",
+    "row_loss",
     "rows_rotate",
     "sample_negatives",
+    "shared_loss",
     "slim_solve",
+    "softmax_loss",
     "spd_invert",
     "square_sum",
     "table_add",

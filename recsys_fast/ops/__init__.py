@@ -5,9 +5,23 @@ changes an input unless its docstring says so.
 """
 
 from recsys_fast.ops.als import als_loss, als_sweep
+from recsys_fast.ops.attention import (
+    AttentionSaved,
+    AttentionWeights,
+    attention_block_backward,
+    attention_block_forward,
+    attention_block_step,
+)
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.feed_forward import (
+    FeedForwardSaved,
+    FeedForwardWeights,
+    feed_forward_block_backward,
+    feed_forward_block_forward,
+)
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
+from recsys_fast.ops.layer_norm import LayerNormGradients, layer_norm_backward, layer_norm_forward
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
 from recsys_fast.ops.negatives import philox_draw, philox_rows, sample_negatives
 from recsys_fast.ops.pair_scores import pair_scores
@@ -18,16 +32,26 @@ from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
 from recsys_fast.ops.topk import topk
 
 __all__ = [
+    "AttentionSaved",
+    "AttentionWeights",
     "Csr",
     "EpochResult",
+    "FeedForwardSaved",
+    "FeedForwardWeights",
+    "LayerNormGradients",
     "OptimizerState",
     "als_loss",
     "als_sweep",
     "as_csr",
+    "attention_block_backward",
+    "attention_block_forward",
+    "attention_block_step",
     "bpr_epoch",
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "feed_forward_block_backward",
+    "feed_forward_block_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",
@@ -35,6 +59,8 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "list_metrics",
     "logistic_epoch",
     "make_state",

@@ -4,11 +4,14 @@ Names and flat signatures are those of the C++ module; the shapes are in ``recsy
 """
 
 from recsys_fast._numba.als import als_loss, als_sweep
+from recsys_fast._numba.attention import attention_block_backward, attention_block_forward, attention_block_step
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
 from recsys_fast._numba.embedding import dropout_apply, embedding_backward, embedding_forward
+from recsys_fast._numba.feed_forward import feed_forward_block_backward, feed_forward_block_forward
 from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
 from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
+from recsys_fast._numba.layer_norm import layer_norm_backward, layer_norm_forward
 from recsys_fast._numba.linear import csr_gram, spd_invert
 from recsys_fast._numba.losses import regression_loss, row_loss, shared_loss
 from recsys_fast._numba.negatives import negatives_draw, sample_negatives
@@ -28,6 +31,9 @@ from recsys_fast._numba.topk import topk
 __all__ = [
     "als_loss",
     "als_sweep",
+    "attention_block_backward",
+    "attention_block_forward",
+    "attention_block_step",
     "bpr_epoch",
     "csr_from_coo",
     "csr_gram",
@@ -35,6 +41,8 @@ __all__ = [
     "dropout_apply",
     "embedding_backward",
     "embedding_forward",
+    "feed_forward_block_backward",
+    "feed_forward_block_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",
@@ -44,6 +52,8 @@ __all__ = [
     "gram_eigen",
     "has_bfloat16",
     "id_plan",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "list_metrics",
     "logistic_epoch",
     "negatives_draw",

@@ -5,10 +5,13 @@ changes an input unless its docstring says so.
 """
 
 from recsys_fast.ops.als import als_loss, als_sweep
+from recsys_fast.ops.attention import AttentionSaved, AttentionWeights, attention_block_backward, attention_block_forward, attention_block_step
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
 from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
+from recsys_fast.ops.feed_forward import FeedForwardSaved, FeedForwardWeights, feed_forward_block_backward, feed_forward_block_forward
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
+from recsys_fast.ops.layer_norm import LayerNormGradients, layer_norm_backward, layer_norm_forward
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
 from recsys_fast.ops.losses import regression_loss, row_loss, shared_loss, softmax_loss
 from recsys_fast.ops.negatives import negatives_draw, philox_draw, philox_rows, sample_negatives
@@ -22,13 +25,21 @@ from recsys_fast.ops.table import IdPlan, id_plan, table_add, table_gradient
 from recsys_fast.ops.topk import topk
 
 __all__ = [
+    "AttentionSaved",
+    "AttentionWeights",
     "Csr",
     "EpochResult",
+    "FeedForwardSaved",
+    "FeedForwardWeights",
     "IdPlan",
+    "LayerNormGradients",
     "OptimizerState",
     "als_loss",
     "als_sweep",
     "as_csr",
+    "attention_block_backward",
+    "attention_block_forward",
+    "attention_block_step",
     "bpr_epoch",
     "csr_from_coo",
     "csr_gram",
@@ -36,6 +47,8 @@ __all__ = [
     "dropout_apply",
     "embedding_backward",
     "embedding_forward",
+    "feed_forward_block_backward",
+    "feed_forward_block_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",
@@ -44,6 +57,8 @@ __all__ = [
     "gram",
     "gram_eigen",
     "id_plan",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "list_metrics",
     "logistic_epoch",
     "make_state",

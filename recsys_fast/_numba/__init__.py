@@ -14,6 +14,14 @@ from recsys_fast._numba.pair_scores import pair_scores
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
+from recsys_fast._numba.recurrent import (
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
@@ -34,8 +42,12 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "gru_backward",
+    "gru_forward",
     "list_metrics",
     "logistic_epoch",
+    "lstm_backward",
+    "lstm_forward",
     "pair_scores",
     "philox_draw",
     "philox_rows",
@@ -45,6 +57,8 @@ __all__ = [
     "rank_metrics",
     "rating_epoch",
     "ridge_solve",
+    "rnn_backward",
+    "rnn_forward",
     "rows_rotate",
     "sample_negatives",
     "slim_solve",

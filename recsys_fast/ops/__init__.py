@@ -13,6 +13,16 @@ from recsys_fast.ops.negatives import philox_draw, philox_rows, sample_negatives
 from recsys_fast.ops.pair_scores import pair_scores
 from recsys_fast.ops.product_topk import product_topk
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
+from recsys_fast.ops.recurrent import (
+    RecurrentGradients,
+    RecurrentStates,
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
 from recsys_fast.ops.topk import topk
@@ -21,6 +31,8 @@ __all__ = [
     "Csr",
     "EpochResult",
     "OptimizerState",
+    "RecurrentGradients",
+    "RecurrentStates",
     "als_loss",
     "als_sweep",
     "as_csr",
@@ -35,8 +47,12 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "gru_backward",
+    "gru_forward",
     "list_metrics",
     "logistic_epoch",
+    "lstm_backward",
+    "lstm_forward",
     "make_state",
     "pair_scores",
     "philox_draw",
@@ -46,6 +62,8 @@ __all__ = [
     "rank_metrics",
     "rating_epoch",
     "ridge_solve",
+    "rnn_backward",
+    "rnn_forward",
     "rows_rotate",
     "sample_negatives",
     "slim_solve",

@@ -20,6 +20,7 @@ from recsys_fast._numba.pair_scores import pair_scores
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
+from recsys_fast._numba.recurrent import gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward
 from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
@@ -50,12 +51,16 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "gru_backward",
+    "gru_forward",
     "has_bfloat16",
     "id_plan",
     "layer_norm_backward",
     "layer_norm_forward",
     "list_metrics",
     "logistic_epoch",
+    "lstm_backward",
+    "lstm_forward",
     "negatives_draw",
     "optimizer_step",
     "optimizer_step_rows",
@@ -69,6 +74,8 @@ __all__ = [
     "rating_epoch",
     "regression_loss",
     "ridge_solve",
+    "rnn_backward",
+    "rnn_forward",
     "row_loss",
     "rows_rotate",
     "sample_negatives",

@@ -19,6 +19,7 @@ from recsys_fast.ops.optimizer import optimizer_step, optimizer_step_rows, squar
 from recsys_fast.ops.pair_scores import pair_scores
 from recsys_fast.ops.product_topk import product_topk
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
+from recsys_fast.ops.recurrent import RecurrentGradients, RecurrentStates, gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward
 from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
 from recsys_fast.ops.table import IdPlan, id_plan, table_add, table_gradient
@@ -34,6 +35,8 @@ __all__ = [
     "IdPlan",
     "LayerNormGradients",
     "OptimizerState",
+    "RecurrentGradients",
+    "RecurrentStates",
     "als_loss",
     "als_sweep",
     "as_csr",
@@ -56,11 +59,15 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "gru_backward",
+    "gru_forward",
     "id_plan",
     "layer_norm_backward",
     "layer_norm_forward",
     "list_metrics",
     "logistic_epoch",
+    "lstm_backward",
+    "lstm_forward",
     "make_state",
     "negatives_draw",
     "optimizer_step",
@@ -74,6 +81,8 @@ __all__ = [
     "rating_epoch",
     "regression_loss",
     "ridge_solve",
+    "rnn_backward",
+    "rnn_forward",
     "row_loss",
     "rows_rotate",
     "sample_negatives",

@@ -4,7 +4,10 @@ Names and flat signatures are those of the C++ module; the shapes are in ``recsy
 """
 
 from recsys_fast._numba.als import als_loss, als_sweep
+from recsys_fast._numba.caser import caser_backward, caser_forward
+from recsys_fast._numba.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
+from recsys_fast._numba.dense import dense_backward, dense_forward
 from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
 from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
@@ -24,9 +27,15 @@ __all__ = [
     "als_loss",
     "als_sweep",
     "bpr_epoch",
+    "caser_backward",
+    "caser_forward",
+    "causal_conv_block_backward",
+    "causal_conv_block_forward",
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "dense_backward",
+    "dense_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",

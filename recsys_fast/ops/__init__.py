@@ -5,7 +5,10 @@ changes an input unless its docstring says so.
 """
 
 from recsys_fast.ops.als import als_loss, als_sweep
+from recsys_fast.ops.caser import caser_backward, caser_forward
+from recsys_fast.ops.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.dense import dense_backward, dense_forward
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
@@ -25,9 +28,15 @@ __all__ = [
     "als_sweep",
     "as_csr",
     "bpr_epoch",
+    "caser_backward",
+    "caser_forward",
+    "causal_conv_block_backward",
+    "causal_conv_block_forward",
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "dense_backward",
+    "dense_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",

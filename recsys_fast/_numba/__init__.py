@@ -5,7 +5,10 @@ Names and flat signatures are those of the C++ module; the shapes are in ``recsy
 
 from recsys_fast._numba.als import als_loss, als_sweep
 from recsys_fast._numba.attention import attention_block_backward, attention_block_forward, attention_block_step
+from recsys_fast._numba.caser import caser_backward, caser_forward
+from recsys_fast._numba.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
+from recsys_fast._numba.dense import dense_backward, dense_forward
 from recsys_fast._numba.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast._numba.feed_forward import feed_forward_block_backward, feed_forward_block_forward
 from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
@@ -36,9 +39,15 @@ __all__ = [
     "attention_block_forward",
     "attention_block_step",
     "bpr_epoch",
+    "caser_backward",
+    "caser_forward",
+    "causal_conv_block_backward",
+    "causal_conv_block_forward",
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "dense_backward",
+    "dense_forward",
     "dropout_apply",
     "embedding_backward",
     "embedding_forward",

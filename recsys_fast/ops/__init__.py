@@ -6,7 +6,10 @@ changes an input unless its docstring says so.
 
 from recsys_fast.ops.als import als_loss, als_sweep
 from recsys_fast.ops.attention import AttentionSaved, AttentionWeights, attention_block_backward, attention_block_forward, attention_block_step
+from recsys_fast.ops.caser import caser_backward, caser_forward
+from recsys_fast.ops.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.dense import dense_backward, dense_forward
 from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast.ops.feed_forward import FeedForwardSaved, FeedForwardWeights, feed_forward_block_backward, feed_forward_block_forward
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
@@ -44,9 +47,15 @@ __all__ = [
     "attention_block_forward",
     "attention_block_step",
     "bpr_epoch",
+    "caser_backward",
+    "caser_forward",
+    "causal_conv_block_backward",
+    "causal_conv_block_forward",
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "dense_backward",
+    "dense_forward",
     "dropout_apply",
     "embedding_backward",
     "embedding_forward",

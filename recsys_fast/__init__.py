@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         MF,
         SLIM,
         WARP,
+        BERT4Rec,
         ContentKNN,
         Hybrid,
         ItemKNN,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Recommender,
         RowModel,
         RP3beta,
+        SASRec,
         SparseEASE,
         UserKNN,
     )
@@ -42,6 +44,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "ALS": "recsys_fast.models.als",
+    "BERT4Rec": "recsys_fast.models.bert4rec",
     "BPR": "recsys_fast.models.bpr",
     "Checkpoint": "recsys_fast.training.checkpoint",
     "ContentKNN": "recsys_fast.models.content_knn",
@@ -63,6 +66,7 @@ _LAZY = {
     "Random": "recsys_fast.models.random",
     "Recommender": "recsys_fast.models.base",
     "RowModel": "recsys_fast.models.rows",
+    "SASRec": "recsys_fast.models.sasrec",
     "SLIM": "recsys_fast.models.slim",
     "Sequences": "recsys_fast.data.sequences",
     "SparseEASE": "recsys_fast.models.sparse_ease",
@@ -89,6 +93,7 @@ __all__ = [
     "MF",
     "SLIM",
     "WARP",
+    "BERT4Rec",
     "Checkpoint",
     "ContentKNN",
     "EarlyStopping",
@@ -106,6 +111,7 @@ __all__ = [
     "Recommender",
     "RowModel",
     "Sequences",
+    "SASRec",
     "SparseEASE",
     "TimeLimit",
     "UserKNN",

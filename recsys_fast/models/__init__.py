@@ -2,6 +2,7 @@
 
 from recsys_fast.models.als import ALS
 from recsys_fast.models.base import Recommendations, Recommender
+from recsys_fast.models.bert4rec import BERT4Rec
 from recsys_fast.models.bpr import BPR
 from recsys_fast.models.content_knn import ContentKNN
 from recsys_fast.models.ease import EASE
@@ -16,6 +17,8 @@ from recsys_fast.models.mf import MF
 from recsys_fast.models.popularity import Popularity
 from recsys_fast.models.random import Random
 from recsys_fast.models.rows import RowModel, evaluate_rows
+from recsys_fast.models.sasrec import SASRec
+from recsys_fast.models.sequence import SequenceModel, SequenceState
 from recsys_fast.models.slim import SLIM
 from recsys_fast.models.sparse_ease import SparseEASE
 from recsys_fast.models.user_knn import UserKNN
@@ -30,6 +33,7 @@ __all__ = [
     "MF",
     "SLIM",
     "WARP",
+    "BERT4Rec",
     "ContentKNN",
     "FactorModel",
     "Hybrid",
@@ -42,6 +46,9 @@ __all__ = [
     "Recommendations",
     "Recommender",
     "RowModel",
+    "SASRec",
+    "SequenceModel",
+    "SequenceState",
     "SparseEASE",
     "UserKNN",
     "evaluate_rows",

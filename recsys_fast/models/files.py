@@ -34,6 +34,7 @@ _HISTORY = re.compile(r"history\.([a-z][a-z_]{0,31}(@\d{1,9})?)")
 # Only these names are ever imported on behalf of a file: models of users and items, and models of rows.
 MODELS = {
     "ALS": "recsys_fast.models.als",
+    "BERT4Rec": "recsys_fast.models.bert4rec",
     "BPR": "recsys_fast.models.bpr",
     "ContentKNN": "recsys_fast.models.content_knn",
     "EASE": "recsys_fast.models.ease",
@@ -45,6 +46,7 @@ MODELS = {
     "Popularity": "recsys_fast.models.popularity",
     "RP3beta": "recsys_fast.models.graph",
     "Random": "recsys_fast.models.random",
+    "SASRec": "recsys_fast.models.sasrec",
     "SLIM": "recsys_fast.models.slim",
     "SparseEASE": "recsys_fast.models.sparse_ease",
     "UserKNN": "recsys_fast.models.user_knn",

@@ -99,9 +99,7 @@ def caser_forward(
 
 
 @serial
-def _horizontal_back(
-    dx: Array, dw: Array, db: Array, dz: Array, argmax: I32, x: Array, w: Array, window: int
-) -> None:
+def _horizontal_back(dx: Array, dw: Array, db: Array, dz: Array, argmax: I32, x: Array, w: Array, window: int) -> None:
     """dx +=, dw +=, db +=: only the position of each filter's maximum has a gradient; one window."""
     d, n_h = len(x) // window, w.shape[1]
     for height in range(1, window + 1):

@@ -38,7 +38,9 @@ class CausalConv(Block):
         """Return weights and biases of both convolutions, scales and shifts of both layer norms."""
         d, scale = self.d, 1.0 / math.sqrt(self.d * self.kernel_size)
         one = [("w", (self.kernel_size * d, d), "uniform"), ("b", (d,), "uniform"), ("gamma", (d,), "ones")]
-        both = [(name + number, shape, init) for number in "12" for name, shape, init in [*one, ("beta", (d,), "zeros")]]
+        both = [
+            (name + number, shape, init) for number in "12" for name, shape, init in [*one, ("beta", (d,), "zeros")]
+        ]
         return [Parameter(name, shape, init, scale) for name, shape, init in both]
 
     def forward(self, x: Array, batch: PackedBatch) -> Array:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast.blocks.base import PackedBatch
 from recsys_fast.data import Sequences
-from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.base import Recommendations
 from recsys_fast.models.factors import F32

@@ -13,7 +13,7 @@ from recsys_fast.backend import show_config
 
 if TYPE_CHECKING:
     from recsys_fast import data, datasets, evaluation, models, ops, training
-    from recsys_fast.data import IdMap, Interactions, splits
+    from recsys_fast.data import IdMap, Interactions, Sequences, splits
     from recsys_fast.models import (
         ALS,
         BPR,
@@ -68,6 +68,7 @@ _LAZY = {
     "RowModel": "recsys_fast.models.rows",
     "SASRec": "recsys_fast.models.sasrec",
     "SLIM": "recsys_fast.models.slim",
+    "Sequences": "recsys_fast.data.sequences",
     "SparseEASE": "recsys_fast.models.sparse_ease",
     "TimeLimit": "recsys_fast.training.callbacks",
     "WARP": "recsys_fast.models.warp",
@@ -110,6 +111,7 @@ __all__ = [
     "Recommender",
     "RowModel",
     "SASRec",
+    "Sequences",
     "SparseEASE",
     "TimeLimit",
     "UserKNN",

@@ -6,6 +6,7 @@
 namespace recsys_fast::bindings {
 
 void bind_als(pybind11::module_& m);
+void bind_conv(pybind11::module_& m);
 void bind_csr(pybind11::module_& m);
 void bind_fm(pybind11::module_& m);
 void bind_gram(pybind11::module_& m);

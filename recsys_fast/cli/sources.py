@@ -123,9 +123,8 @@ def whole(dataset: Any) -> Any:
     """Return all interactions of a set in one matrix."""
     from recsys_fast.data import splits
 
-    for found in (dataset.interactions, dataset.sequences):
-        if found is not None:
-            return found
+    if dataset.interactions is not None:
+        return dataset.interactions
     if dataset.train.shape != dataset.test.shape:
         return dataset.train
     return splits.join(dataset.train, dataset.test)

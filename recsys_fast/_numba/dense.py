@@ -1,0 +1,202 @@
+"""A fully connected layer, and the small products that layers are made of; any floating dtype."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from recsys_fast._numba.blas import BLOCK
+from recsys_fast._numba.dropout import Drop, dropout_at, dropout_key
+from recsys_fast._numba.parallel import inlined, inputs, parallel, serial, threads
+
+Array = NDArray[Any]
+
+_SLOTS, _SLOT_ROWS = 8, 128
+_GELU = math.sqrt(2.0 / math.pi)
+
+
+@serial
+def add_product(out: Array, a: Array, b: Array) -> None:
+    """out += a b, in pieces that BLAS does on the calling thread."""
+    n_i, n_k = a.shape
+    n_j = b.shape[1]
+    for i in range(0, n_i, BLOCK):
+        for k in range(0, n_k, BLOCK):
+            left = np.ascontiguousarray(a[i : i + BLOCK, k : k + BLOCK])
+            for j in range(0, n_j, BLOCK):
+                right = np.ascontiguousarray(b[k : k + BLOCK, j : j + BLOCK])
+                out[i : i + BLOCK, j : j + BLOCK] += np.dot(left, right)
+
+
+@serial
+def add_column_sums(out: Array, a: Array) -> None:
+    """out += sum of the rows of a."""
+    for r in range(len(a)):
+        for k in range(a.shape[1]):
+            out[k] += a[r, k]
+
+
+def sum_parts(out: Array, parts: Array) -> None:
+    """out = parts[0] + parts[1] + ..., in this order."""
+    out[...] = parts[0]
+    for part in parts[1:]:
+        out += part
+
+
+def n_slots(n_rows: int) -> int:
+    """Return into how many sums the rows of a batch go: a matter of the batch, not of the threads."""
+    return min(_SLOTS, max(1, n_rows // _SLOT_ROWS))
+
+
+@inlined
+def _activate(x: float, activation: int) -> float:
+    if activation == 0:
+        return max(x, 0.0)
+    if activation == 1:
+        return 0.5 * x * (1.0 + math.tanh(_GELU * (x + 0.044715 * x * x * x)))
+    if activation == 2:
+        return math.tanh(x)
+    if activation == 3:
+        return 1.0 / (1.0 + math.exp(-x))
+    return x
+
+
+@inlined
+def _slope(y: float, x: float, activation: int) -> float:
+    """Return the derivative by the result y; GELU looks at its argument x."""
+    if activation == 0:
+        return 1.0 if y > 0.0 else 0.0
+    if activation == 1:
+        t = math.tanh(_GELU * (x + 0.044715 * x * x * x))
+        return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * _GELU * (1.0 + 3.0 * 0.044715 * x * x)
+    if activation == 2:
+        return 1.0 - y * y
+    if activation == 3:
+        return y * (1.0 - y)
+    return 1.0
+
+
+@serial
+def _forward_rows(y: Array, pre: Array, x: Array, w: Array, b: Array, activation: int, drop: Drop, first: int) -> None:
+    """Rows of a tile, the first of which is row ``first`` of the batch."""
+    n, d_out = y.shape
+    y[:] = 0.0
+    add_product(y, x, w)
+    for r in range(n):
+        for k in range(d_out):
+            value = y[r, k] + b[k] if len(b) else y[r, k]
+            if len(pre):
+                pre[r, k] = value
+            mask = dropout_at(drop, first + r, k, d_out) if drop[2] > 0 else 1.0
+            y[r, k] = _activate(value, activation) * mask
+
+
+@parallel
+def _forward(y: Array, pre: Array, x: Array, w: Array, b: Array, activation: int, drop: Drop) -> None:
+    n = len(x)
+    for tile in prange((n + BLOCK - 1) // BLOCK):
+        first, last = tile * BLOCK, min(n, (tile + 1) * BLOCK)
+        _forward_rows(y[first:last], pre[first:last], x[first:last], w, b, activation, drop, first)
+
+
+def dense_forward(
+    y: Array,
+    pre: Array,
+    x: Array,
+    w: Array,
+    b: Array,
+    activation: int,
+    dropout: float,
+    seed: int,
+    step: int,
+    site: int,
+    n_threads: int,
+) -> None:
+    """y = D(activation(x w + b)); see ``recsys_fast.ops.dense_forward``."""
+    with threads(n_threads):
+        x, w, b = inputs(x, w, b)
+        _forward(y, pre, x, w, b, activation, dropout_key(float(dropout), np.uint64(seed), step, site))
+
+
+@serial
+def _backward_rows(
+    dx: Array,
+    dw: Array,
+    db: Array,
+    dy: Array,
+    y: Array,
+    pre: Array,
+    x: Array,
+    w_t: Array,
+    activation: int,
+    drop: Drop,
+    first: int,
+) -> None:
+    """Rows of a tile; dw and db are added to."""
+    n, d_out = y.shape
+    gradient = np.empty_like(dy)
+    for r in range(n):
+        for k in range(d_out):
+            mask = dropout_at(drop, first + r, k, d_out) if drop[2] > 0 else 1.0
+            value = y[r, k] / mask if mask > 0.0 else 0.0
+            before = pre[r, k] if len(pre) else value
+            gradient[r, k] = dy[r, k] * mask * _slope(value, before, activation)
+    add_product(dw, np.ascontiguousarray(x.T), gradient)
+    add_column_sums(db, gradient)
+    if len(dx):
+        dx[:] = 0.0
+        add_product(dx, gradient, w_t)
+
+
+@parallel
+def _backward(
+    dx: Array,
+    dws: Array,
+    dbs: Array,
+    dy: Array,
+    y: Array,
+    pre: Array,
+    x: Array,
+    w_t: Array,
+    activation: int,
+    drop: Drop,
+) -> None:
+    n, slots = len(x), len(dws)
+    for slot in prange(slots):
+        stop = (slot + 1) * n // slots
+        for first in range(slot * n // slots, stop, BLOCK):
+            rows = slice(first, min(first + BLOCK, stop))
+            given = (dy[rows], y[rows], pre[rows], x[rows])
+            _backward_rows(dx[rows], dws[slot], dbs[slot], *given, w_t, activation, drop, first)
+
+
+def dense_backward(
+    dx: Array,
+    dw: Array,
+    db: Array,
+    dy: Array,
+    y: Array,
+    pre: Array,
+    x: Array,
+    w: Array,
+    activation: int,
+    dropout: float,
+    seed: int,
+    step: int,
+    site: int,
+    n_threads: int,
+) -> None:
+    """Gradients of ``dense_forward``; see ``recsys_fast.ops.dense_backward``."""
+    with threads(n_threads):
+        dy, y, pre, x, w = inputs(dy, y, pre, x, w)
+        drop = dropout_key(float(dropout), np.uint64(seed), step, site)
+        slots = n_slots(len(x))
+        dws, dbs = np.zeros((slots, *dw.shape), x.dtype), np.zeros((slots, dw.shape[1]), x.dtype)
+        _backward(dx, dws, dbs, dy, y, pre, x, np.ascontiguousarray(w.T), activation, drop)
+        sum_parts(dw, dws)
+        if len(db):
+            sum_parts(db, dbs)

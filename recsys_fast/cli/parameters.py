@@ -19,7 +19,7 @@ def model_class(name: str) -> Any:
     """Return the class of a model by its name in any case.
 
     Raises:
-        ValueError: there is no such model, or it takes more than an interaction matrix.
+        ValueError: there is no such model, or it takes more than interactions.
     """
     from recsys_fast.models.files import MODELS
 
@@ -42,7 +42,12 @@ def _class(name: str) -> Any:
 
 
 def _trains_on_interactions(model: Any) -> bool:
-    return getattr(model, "_fits_interactions", False)
+    return getattr(model, "_fits_interactions", False) or fits_sequences(model)
+
+
+def fits_sequences(model: Any) -> bool:
+    """Return whether a model, or a model's class, learns from what users did in order."""
+    return bool(getattr(model, "_fits_sequences", False))
 
 
 def _kinds(model: Any) -> dict[str, tuple[type, ...]]:

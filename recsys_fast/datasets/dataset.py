@@ -24,10 +24,9 @@ class Dataset:
         train: training part of the split that comes with the data; None where there is no such split.
         test: test part of that split, of the same shape as ``train`` (for session sets: other sessions, so other rows).
         interactions: everything in one matrix; None for sets that consist of a train and a test part only.
-        sequences: what users (or sessions) did in time order, repeats included: ``Sequences`` of everything; for session
-            sets of the training sessions. None where there are no times. The matrices above hold an item once per
-            user, for sequence and session sets with timestamp = place of the last visit, and values = number of visits
-            where there are repeats.
+        sequences: what users did in time order, repeats included: everything, for session sets the training sessions.
+            None where there are no times. The matrices above hold an item once per user, for sequence and session
+            sets with timestamp = place of the last visit, and values = number of visits where there are repeats.
         test_sequences: session sets only: the test sessions; ``test_sequences.prefixes()`` are the samples to evaluate.
         extras: whatever else belongs to the set, arrays unless said otherwise:
 

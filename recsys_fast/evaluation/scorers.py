@@ -103,7 +103,6 @@ class SequenceScorer(FactorScorer):
             if queries.shape != (len(users), self._items.shape[1]):
                 what = f"shape of what {type(self._model).__name__}.encode returned"
                 raise ValueError(message(what, queries.shape, f"({len(users)}, {self._items.shape[1]})"))
-            _check_scores(queries, self._model)
             self._last = users, queries
         return self._last[1]
 

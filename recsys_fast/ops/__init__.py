@@ -17,13 +17,12 @@ from recsys_fast.ops.product_topk import product_topk
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
 from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
-from recsys_fast.ops.table import IdPlan, id_plan, table_add, table_gradient
+from recsys_fast.ops.table import id_plan, table_add, table_gradient
 from recsys_fast.ops.topk import topk
 
 __all__ = [
     "Csr",
     "EpochResult",
-    "IdPlan",
     "OptimizerState",
     "als_loss",
     "als_sweep",

@@ -21,8 +21,8 @@ struct Places {
   bool from_end;
 };
 
-// out[t] = D(scale table[ids[t]] + positions[place of t]); out (T, d), table (n, d), positions (P, d) or P = 0 for none,
-// ids (T). An id of -1 is a row of zeros. D multiplies by the mask of (t, column). Overwrites.
+// out[t] = D(scale table[ids[t]] + positions[place of t]); out (T, d), table (n, d), positions (P, d) or P = 0 for
+// none, ids (T). An id of -1 is a row of zeros. D multiplies by the mask of (t, column). Overwrites.
 template <class Device>
 void embedding_forward(Rows<float> out, Rows<const float> table, Rows<const float> positions, const int32_t* ids,
                        Places places, float scale, DropoutSite dropout, int n_threads);

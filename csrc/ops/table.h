@@ -6,7 +6,8 @@
 
 namespace recsys_fast {
 
-// rows = distinct ids, ascending; entries[entry_ptr[r] .. entry_ptr[r + 1]) = where rows[r] occurs, ascending. ids (n) in
+// rows = distinct ids, ascending; entries[entry_ptr[r] .. entry_ptr[r + 1]) = where rows[r] occurs, ascending. ids (n)
+// in
 // [-1, n_table), -1 is left out; rows (n), entry_ptr (n + 1), entries (n), overwritten. Returns the number of rows.
 template <class Device>
 int64_t id_plan(int32_t* rows, int64_t* entry_ptr, int32_t* entries, const int32_t* ids, int64_t n, int64_t n_table,
@@ -14,12 +15,12 @@ int64_t id_plan(int32_t* rows, int64_t* entry_ptr, int32_t* entries, const int32
 
 // Gradients of single rows, numbered through: dx, then dcand, then coef[e] h[e / width]. Each may be of length 0.
 struct RowGradients {
-  Rows<const float> dx;      // (N1, d)
-  Rows<const float> dcand;   // (N2, d)
-  const float* dcand_bias;   // (N2) or null
-  const float* coef;         // (n_coef)
-  int64_t n_coef;            //
-  const float* h;            // (n_coef / width, d)
+  Rows<const float> dx;     // (N1, d)
+  Rows<const float> dcand;  // (N2, d)
+  const float* dcand_bias;  // (N2) or null
+  const float* coef;        // (n_coef)
+  int64_t n_coef;           //
+  const float* h;           // (n_coef / width, d)
   int64_t width;
   int64_t size() const { return dx.n + dcand.n + n_coef; }
 };

@@ -16,7 +16,7 @@ I32 = NDArray[np.int32]
 SGD, ADAGRAD, ADAM, ADAGRAD_ROOT = range(4)
 _CHUNK = 1 << 14  # elements of one partial sum
 
-# lr, beta1, beta2, 1 - beta1, 1 - beta2, eps, weight decay of the gradient, share of the parameter that stays, gradient
+# lr, beta1, beta2, 1 - beta1, 1 - beta2, eps, weight decay of the gradient, share of the parameter that goes, gradient
 # scale, Adam's first and second correction: in the parameters' dtype, because a float64 would widen every product
 Rates = tuple[Any, ...]
 
@@ -27,34 +27,37 @@ def rates(
 ) -> Rates:  # fmt: skip
     """Return what a step multiplies with, rounded once to the parameters' dtype."""
     first, second = (1.0 - beta1**step, 1.0 / np.sqrt(1.0 - beta2**step)) if kind == ADAM else (1.0, 1.0)
-    decay, keep = (0.0, 1.0 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-    numbers = lr / first, beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps, decay, keep, grad_scale, second
+    decay, shrink = (0.0, lr * weight_decay) if decoupled else (weight_decay, 0.0)
+    numbers = lr / first, beta1, beta2, 1.0 - beta1, 1.0 - beta2, eps, decay, shrink, grad_scale, second
     return tuple(dtype.type(x) for x in numbers)
 
 
 @inlined
+def _scaled(g, v: F, k: int, kind: int, eps):  # type: ignore[no-untyped-def]
+    """Return the gradient as Adagrad scales it, after adding its square; SGD's stays as it is."""
+    if kind == SGD:
+        return g
+    v[k] += g * g
+    return g / (np.sqrt(v[k]) + eps) if kind == ADAGRAD else g / np.sqrt(v[k] + eps)
+
+
+@inlined
 def _step_row(param: F, grad: F, m: F, v: F, kind: int, rate: Rates) -> None:
-    """One step of a row; grad empty: gradients of zero."""
-    lr, beta1, beta2, beta1_rest, beta2_rest, eps, decay, keep, grad_scale, second = rate
-    for k in range(len(param)):
-        g = grad_scale * grad[k] if len(grad) else decay * param[k]
-        if len(grad):
-            g += decay * param[k]
-        if kind == ADAM:
+    lr, beta1, beta2, beta1_rest, beta2_rest, eps, decay, shrink, grad_scale, second = rate
+    if kind == ADAM:
+        for k in range(len(param)):
+            g = grad_scale * grad[k] + decay * param[k]
             m[k] = beta1 * m[k] + beta1_rest * g
             v[k] = beta2 * v[k] + beta2_rest * (g * g)
-            param[k] = keep * param[k] - lr * (m[k] / (np.sqrt(v[k]) * second + eps))
-            continue
-        if kind == ADAGRAD:
-            v[k] += g * g
-            g = g / (np.sqrt(v[k]) + eps)
-        elif kind == ADAGRAD_ROOT:
-            v[k] += g * g
-            g = g / np.sqrt(v[k] + eps)
-        if len(m):
-            g += beta1 * m[k]
-            m[k] = g
-        param[k] = keep * param[k] - lr * g
+            param[k] -= lr * (m[k] / (np.sqrt(v[k]) * second + eps)) + shrink * param[k]
+    elif len(m):
+        for k in range(len(param)):
+            m[k] = beta1 * m[k] + _scaled(grad_scale * grad[k] + decay * param[k], v, k, kind, eps)
+            param[k] -= lr * m[k] + shrink * param[k]
+    else:
+        for k in range(len(param)):
+            u = _scaled(grad_scale * grad[k] + decay * param[k], v, k, kind, eps)
+            param[k] -= lr * u + shrink * param[k]
 
 
 @parallel
@@ -76,23 +79,6 @@ def optimizer_step(
         _step(param, grad, m, v, kind, rate)
 
 
-@parallel
-def _step_rows(table: F, m: F, v: F, rows: I32, drows: F, kind: int, rate: Rates) -> None:
-    none = table[:0, 0]
-    for r in prange(len(rows)):
-        k = rows[r]
-        _step_row(table[k], drows[r], m[k] if len(m) else none, v[k] if len(v) else none, kind, rate)
-
-
-@parallel
-def _step_all_rows(table: F, m: F, v: F, rows: I32, drows: F, kind: int, rate: Rates) -> None:
-    none = table[:0, 0]
-    for k in prange(len(table)):
-        r = np.searchsorted(rows, k)
-        grad = drows[r] if r < len(rows) and rows[r] == k else none
-        _step_row(table[k], grad, m[k] if len(m) else none, v[k] if len(v) else none, kind, rate)
-
-
 def optimizer_step_rows(
     table: F, m: F, v: F, rows: I32, drows: F, lazy: bool, kind: int, lr: float, beta1: float, beta2: float,
     eps: float, weight_decay: float, decoupled: bool, grad_scale: float, step: int, n_threads: int,
@@ -101,19 +87,30 @@ def optimizer_step_rows(
 
     The other rows stay as they are (lazy), or take a step with gradients of zero.
     """
-    rows, drows = inputs(rows, drows)
-    rate = rates(table.dtype, lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, kind, step)
-    with threads(n_threads):
-        (_step_rows if lazy else _step_all_rows)(table, m, v, rows, drows, kind, rate)
+    rest = kind, lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step, n_threads
+    if lazy:
+        moved = tuple(array[rows] if len(array) else array for array in (table, m, v))
+        optimizer_step(moved[0].reshape(-1), drows.reshape(-1), moved[1].reshape(-1), moved[2].reshape(-1), *rest)
+        for array, part in zip((table, m, v), moved, strict=True):
+            if len(array):
+                array[rows] = part
+    else:
+        dense = np.zeros_like(table)
+        dense[rows] = drows
+        optimizer_step(table.reshape(-1), dense.reshape(-1), m.reshape(-1), v.reshape(-1), *rest)
 
 
 @parallel
 def _squares(parts: F, x: F) -> None:
     for part in prange(len(parts)):
-        total = 0.0
-        for k in range(part * _CHUNK, min(len(x), (part + 1) * _CHUNK)):
-            total += np.float64(x[k]) * np.float64(x[k])
-        parts[part] = total
+        lanes = np.zeros(16)  # side by side, so that no sum waits for the one before it
+        begin, end = part * _CHUNK, min(len(x), (part + 1) * _CHUNK)
+        for k in range(begin, end - 15, 16):
+            for lane in range(16):
+                lanes[lane] += np.float64(x[k + lane]) * np.float64(x[k + lane])
+        for k in range(end - (end - begin) % 16, end):
+            lanes[0] += np.float64(x[k]) * np.float64(x[k])
+        parts[part] = lanes.sum()
 
 
 def square_sum(x: F, n_threads: int) -> float:

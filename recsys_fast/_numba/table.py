@@ -19,14 +19,8 @@ _SPARSE = 16  # a table of more rows than this times the ids is not counted over
 
 
 @serial
-def _sorted_order(ids: I32, n_table: int) -> I64:
+def _counted_order(ids: I32, n_table: int) -> I64:
     """Return the indices of the ids that are not negative, by id and then by index."""
-    if n_table > _SPARSE * len(ids):
-        order = np.argsort(ids, kind="mergesort")
-        first = 0
-        while first < len(order) and ids[order[first]] < 0:
-            first += 1
-        return order[first:]
     start = np.zeros(n_table + 1, np.int64)
     for row in ids:
         if row >= 0:
@@ -42,8 +36,7 @@ def _sorted_order(ids: I32, n_table: int) -> I64:
 
 
 @serial
-def _plan(rows: I32, entry_ptr: I64, entries: I32, ids: I32, n_table: int) -> int:
-    order = _sorted_order(ids, n_table)
+def _plan(rows: I32, entry_ptr: I64, entries: I32, ids: I32, order: I64) -> int:
     n_rows = 0
     for place in range(len(order)):
         row = ids[order[place]]
@@ -62,7 +55,12 @@ def id_plan(rows: I32, entry_ptr: I64, entries: I32, ids: I32, n_table: int, n_t
     Negative ids are left out. Returns the number of rows; what lies behind it in ``rows`` and ``entry_ptr`` is garbage.
     """
     (ids,) = inputs(ids)
-    return int(_plan(rows, entry_ptr, entries, ids, n_table))
+    if n_table <= _SPARSE * len(ids):
+        order = _counted_order(ids, n_table)
+    else:
+        order = np.argsort(ids, kind="stable")
+        order = order[np.count_nonzero(ids < 0) :]
+    return int(_plan(rows, entry_ptr, entries, ids, order))
 
 
 @serial

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class RowOptimizer(Protocol):
         step: int,
         grad_scale: float,
     ) -> None:
-        """Move ``values`` ``(n, d)`` by the gradient ``(R, d)`` of ``rows`` ``(R,)``."""
+        """Move ``values`` ``(n, d)`` or ``(n,)`` by the gradient ``(R, d)`` or ``(R,)`` of ``rows`` ``(R,)``."""
 
 
 class _Gathered(NamedTuple):
@@ -86,7 +86,7 @@ class ItemTable:
         self.values: Array = np.zeros((self.n_rows, self.d), runtime.dtype)
         self.bias: Array = np.zeros(self.n_rows if self.has_bias else 0, runtime.dtype)
         self._none, self._none_rows = np.empty(0, runtime.dtype), np.empty((0, 0), runtime.dtype)
-        self._whole = np.zeros(2, np.int64)
+        self._none_ids, self._whole = np.empty(0, np.int32), np.zeros(2, np.int64)
         self._gathered: _Gathered | None = None
         self.begin()
 
@@ -216,11 +216,11 @@ class ItemTable:
 
     def finish(self) -> None:
         """Sum up what was added: every row's entries in the order input, rows, pairs."""
-        ids, dx = self._joined("inputs", [(i, x) for i, x in self._inputs])
+        ids, dx = self._joined("inputs", self._inputs)
         row_ids, dcand = self._joined("cand", [(i, x) for i, x, _ in self._rows])
         pair_ids, coef = self._joined("pairs", [(i.reshape(-1), c.reshape(-1)) for i, c, _ in self._pairs])
         h, width = self._pair_rows()
-        every = self._chain("ids", [ids, row_ids, pair_ids], np.int32)
+        every = self._chain("ids", [ids, row_ids, pair_ids])
         sources = dx, dcand, self._row_biases(len(row_ids)), coef, h, width
         if self._dense is not None:
             self.dtable, self.dbias = self._dense
@@ -259,14 +259,18 @@ class ItemTable:
         """Return all ids and all gradients; no copy where there is one part."""
         if not parts:
             empty = self._none if name == "pairs" else self._none_rows
-            return np.empty(0, np.int32), empty
+            return self._none_ids, empty
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([i for i, _ in parts]), np.concatenate([x for _, x in parts])
 
-    def _chain(self, name: str, parts: Sequence[I32], dtype: Any) -> I32:
-        out = self.runtime.take(self, name, (sum(map(len, parts)),), dtype)
-        np.concatenate(parts, out=out)
+    def _chain(self, name: str, parts: Sequence[I32]) -> I32:
+        some = [part for part in parts if len(part)]
+        if len(some) == 1 and some[0].flags.c_contiguous:
+            return some[0]
+        out = self.runtime.take(self, name, (sum(map(len, some)),), np.int32)
+        if some:
+            np.concatenate(some, out=out)
         return out
 
     def square_sum(self) -> float:
@@ -279,7 +283,7 @@ class ItemTable:
         """Let the optimizer move the rows by the gradient, times ``grad_scale``, in step number ``step`` (from 1)."""
         parts = [(self.name, self.values, self.drows if self.dtable is None else self.dtable)]
         if self.has_bias:
-            parts.append((self.name + ".bias", self.bias.reshape(-1, 1), self.dbias.reshape(-1, 1)))
+            parts.append((self.name + ".bias", self.bias, self.dbias))
         for name, values, gradient in parts:
             if self.rows is None:
                 optimizer.step_dense(self.runtime, name, values, gradient, lr, step, grad_scale)

@@ -124,7 +124,7 @@ class Optimizer:
         self, runtime: Runtime, name: str, values: Array, gradient: Array, lr: float, step: int, grad_scale: float
     ) -> None:
         """Move ``values`` by a gradient of the same shape; ``step`` counts from 1, ``name`` is that of the state."""
-        m, v = self._moments(name, values.reshape(-1))
+        m, v = (moment.reshape(-1) for moment in self._moments(name, values))
         runtime.run(
             "optimizer_step", values.reshape(-1), gradient.reshape(-1), m, v, *self._numbers(lr), grad_scale, step
         )
@@ -140,11 +140,10 @@ class Optimizer:
         step: int,
         grad_scale: float,
     ) -> None:
-        """Move ``values`` ``(n, d)`` by the gradient ``(R, d)`` of ``rows`` ``(R,)``, ascending."""
-        m, v = self._moments(name, values)
-        runtime.run(
-            "optimizer_step_rows", values, m, v, rows, gradient, self.sparse, *self._numbers(lr), grad_scale, step
-        )
+        """Move ``values`` ``(n, d)`` or ``(n,)`` by the gradient of ``rows`` ``(R,)``, ascending."""
+        every = [values, *self._moments(name, values)]
+        table, m, v, drows = (x[:, None] if values.ndim == 1 else x for x in (*every, gradient))
+        runtime.run("optimizer_step_rows", table, m, v, rows, drows, self.sparse, *self._numbers(lr), grad_scale, step)
 
     def _numbers(self, lr: float) -> tuple[int, float, float, float, float, float, bool]:
         """Return kind, rate, beta1, beta2, eps, weight decay and whether it is apart from the gradient."""
@@ -164,7 +163,7 @@ class Optimizer:
                 continue
             if key not in self._state:
                 self._state[key] = np.zeros(values.shape, values.dtype)
-            found.append(self._state[key].reshape(values.shape))
+            found.append(self._state[key])
         return found[0], found[1]
 
     def state(self) -> dict[str, Array]:

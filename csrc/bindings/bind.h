@@ -13,6 +13,7 @@ void bind_linear(pybind11::module_& m);
 void bind_negatives(pybind11::module_& m);
 void bind_product_topk(pybind11::module_& m);
 void bind_rank_metrics(pybind11::module_& m);
+void bind_recurrent(pybind11::module_& m);
 void bind_sgd(pybind11::module_& m);
 void bind_topk(pybind11::module_& m);
 

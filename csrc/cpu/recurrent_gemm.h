@@ -1,4 +1,5 @@
-// Products of rows that lie anywhere with a packed matrix, and of transposed scratch: what a recurrent layer multiplies.
+// Products of rows that lie anywhere with a packed matrix, and of transposed scratch: what a recurrent layer
+// multiplies.
 #pragma once
 
 #include <algorithm>

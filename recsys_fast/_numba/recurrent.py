@@ -111,24 +111,33 @@ def _backward(
 
 @serial
 def _add_product(out: Float, a: Float, b: Float) -> None:
-    """out (n, m) += a (n, k) b (k, m)."""
+    """out (n, m) += a (n, k) b (k, m); four rows of b at once, so that out is read and written less often."""
     n, width = a.shape
+    quads = width - width % 4
     for i in range(n):
-        for k in range(width):
-            left = a[i, k]
+        for k in range(0, quads, 4):
+            p, q, r, s = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
             for j in range(b.shape[1]):
-                out[i, j] += left * b[k, j]
+                out[i, j] += (p * b[k, j] + q * b[k + 1, j]) + (r * b[k + 2, j] + s * b[k + 3, j])
+        for k in range(quads, width):
+            for j in range(b.shape[1]):
+                out[i, j] += a[i, k] * b[k, j]
 
 
 @serial
 def _add_outer(out: Float, a: Float, b: Float) -> None:
-    """out (k, m) += a^T b for a (n, k), b (n, m)."""
+    """out (k, m) += a^T b for a (n, k), b (n, m); four rows at once."""
     n, width = a.shape
-    for i in range(n):
+    quads = n - n % 4
+    for i in range(0, quads, 4):
         for k in range(width):
-            left = a[i, k]
+            p, q, r, s = a[i, k], a[i + 1, k], a[i + 2, k], a[i + 3, k]
             for j in range(b.shape[1]):
-                out[k, j] += left * b[i, j]
+                out[k, j] += (p * b[i, j] + q * b[i + 1, j]) + (r * b[i + 2, j] + s * b[i + 3, j])
+    for i in range(quads, n):
+        for k in range(width):
+            for j in range(b.shape[1]):
+                out[k, j] += a[i, k] * b[i, j]
 
 
 @serial
@@ -190,7 +199,8 @@ def _backward_loop(
                 cell_backward(
                     cell, d_from_x[at], d_from_h[at], carry[0], dc, h, c, gates, t, before[0], c_before[0]
                 )  # fmt: skip
-                _add_outer(total[n_in : n_in + d], before, d_from_h[at : at + 1])
+                if at == 0:
+                    _add_outer(total[n_in : n_in + d], before, d_from_h[:1])
                 if at > 0 and truncate > 0 and at % truncate == 0:
                     carry[:], dc[:] = 0.0, 0.0
                 else:
@@ -200,6 +210,8 @@ def _backward_loop(
                 if dh0.shape[1] > d:
                     dh0[sequence, d:] = dc
             _add_outer(total[:n_in], x[first:stop], d_from_x)
+            if stop - first > 1:
+                _add_outer(total[n_in : n_in + d], h[first : stop - 1], d_from_h[1:])
             for i in range(stop - first):
                 for j in range(width):
                     total[n_in + d, j] += d_from_x[i, j]

@@ -27,7 +27,9 @@ class Recurrent(Block):
         state_width: columns of a state: H, or 2H for the LSTM (h and c side by side).
         state: ``(n_sequences, state_width)``, the states before the first rows of the next ``forward``; None for zeros.
             Batches that continue their sequences set it to ``final_state()`` of the batch before.
-        d_state: its gradient from the last ``backward``, likewise; None where ``state`` is None.
+        want_d_state: whether ``backward`` computes the gradient of ``state``; False for states that are carried over
+            from the batch before, at which backpropagation stops.
+        d_state: that gradient, likewise; None where it was not computed.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Recurrent(Block):
         self.scale = d**-0.5 if scale is None else scale
         self.state_width = 2 * d if cell == "lstm" else d
         self.state: Array | None = None
+        self.want_d_state = False
         self.d_state: Array | None = None
         self._hyper = (ACTIVATIONS[activation],) if cell == "rnn" else ()
 
@@ -67,7 +70,7 @@ class Recurrent(Block):
         """Return the states h after every row, ``(n_rows, H)``."""
         self._x, self._batch = x, batch
         self._h = self._take("h", len(x), self.d)
-        c = self._take("c", len(x), self.d)
+        c = self._take("c", len(x) if self.cell == "lstm" else 0, self.d)
         gates = self._take("gates", len(x) if batch.training else 0, 4 * self.d)
         self._states = {"gru": (self._h, gates), "lstm": (self._h, c, gates), "rnn": (self._h,)}[self.cell]
         self._run_forward(self._states, x, self._before(), batch.row_ptr)
@@ -82,8 +85,9 @@ class Recurrent(Block):
     def backward(self, dy: Array, batch: PackedBatch) -> Array:
         """Return the gradient of the inputs of the last ``forward``, and write those of the parameters."""
         dx, h0 = self._take("dx", *self._x.shape), self._before()
-        dh0 = self._take("dh0", len(h0), self.state_width)
-        self.d_state = None if self.state is None else dh0
+        wanted = self.want_d_state and self.state is not None
+        dh0 = self._take("dh0", len(h0) if wanted else 0, self.state_width)
+        self.d_state = dh0 if wanted else None
         gradients = self.gradients["w_x"], self.gradients["w_h"]
         biases = (self.gradients["b_x"], self.gradients["b_h"]) if self.bias else (self._take("no_bias", 0),) * 2
         weights = self.values["w_x"], self.values["w_h"]

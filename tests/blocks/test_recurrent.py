@@ -42,6 +42,9 @@ def test_gradients_of_all_parameters(cell: str, bias: bool) -> None:
         return float((block.forward(x, batch) * dy).sum())
 
     loss()
+    block.backward(dy, batch)
+    assert block.d_state is None
+    block.want_d_state = True
     dx = block.backward(dy, batch).copy()
     assert block.d_state is not None
     checks = [(parameters.values, parameters.gradients.copy()), (x, dx), (block.state, block.d_state.copy())]

@@ -175,7 +175,7 @@ def test_torch_agrees(cell: str, device: str) -> None:
         f"d{ours}": getattr(layer, name).grad.T for name, ours in names.items()
     }
     for name, gradient in expected.items():
-        assert np.allclose(gradients[name], gradient.numpy(), atol=2e-5), name
+        assert np.allclose(gradients[name], gradient, atol=2e-5), name
 
 
 X, POINTERS = np.ones((4, 3), np.float32), np.array([0, 1, 4])
@@ -216,3 +216,18 @@ def test_backward_refuses(device: str) -> None:
         ops.gru_backward(dh, states, *layer, truncate=-1, device=device)
     with pytest.raises(ValueError, match="activation"):
         ops.rnn_forward(X, POINTERS, W_X[:, :2], W_H[:, :2], activation="gelu", device=device)
+
+
+def test_every_cell_names_its_own_shapes(device: str) -> None:
+    plain, wide = (X, POINTERS, W_X[:, :2], W_H[:, :2]), (X, POINTERS, np.ones((3, 8)), np.ones((2, 8)))
+    dh = np.ones((4, 2), np.float32)
+    with pytest.raises(ValueError, match=r"shape of w_h: got \(2, 6\), expected \(H, 4 H\)"):
+        ops.lstm_forward(X, POINTERS, W_X, W_H, device=device)
+    with pytest.raises(ValueError, match=r"shape of h0: got \(2, 2\), expected \(2, 4\)"):
+        ops.lstm_forward(*wide, h0=np.ones((2, 2)), device=device)
+    with pytest.raises(ValueError, match=r"shape of states\.c"):
+        ops.lstm_backward(dh, ops.gru_forward(X, POINTERS, W_X, W_H, device=device), *wide, device=device)
+    with pytest.raises(ValueError, match="shape of w_x"):
+        ops.rnn_forward(X, POINTERS, W_X, W_H[:, :2], device=device)
+    with pytest.raises(TypeError, match="truncate"):
+        ops.rnn_backward(dh, ops.rnn_forward(*plain, device=device), *plain, truncate=1.5, device=device)

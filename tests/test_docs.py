@@ -39,6 +39,9 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """All Python blocks of a page in order, in one namespace; data sets by name are small made ones."""
     monkeypatch.chdir(tmp_path)
     made = rf.datasets.synthetic(n_users=300, n_items=120, n_interactions=6000, random_state=0)
+    if made.sequences is None:
+        matrix = made.train
+        made.sequences = rf.Sequences.from_coo(matrix.rows(), matrix.col_idx, shape=matrix.shape)
     monkeypatch.setattr(rf.datasets, "load", lambda name: made)
     namespace: dict[str, object] = {}
     for block in _blocks(page, "python"):

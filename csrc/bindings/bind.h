@@ -6,7 +6,9 @@
 namespace recsys_fast::bindings {
 
 void bind_als(pybind11::module_& m);
+void bind_attention(pybind11::module_& m);
 void bind_csr(pybind11::module_& m);
+void bind_feed_forward(pybind11::module_& m);
 void bind_fm(pybind11::module_& m);
 void bind_gram(pybind11::module_& m);
 void bind_linear(pybind11::module_& m);

@@ -27,6 +27,8 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_negatives(m);
   bindings::bind_gram(m);
   bindings::bind_als(m);
+  bindings::bind_attention(m);
+  bindings::bind_feed_forward(m);
   bindings::bind_fm(m);
   bindings::bind_topk(m);
   bindings::bind_sgd(m);

@@ -107,7 +107,7 @@ def feed_forward_block_forward(
             mid[a:b] = out
             norm_rows(out, stats[a:b], mid[a:b], gamma, beta, eps)
 
-    run_pieces(cut_tiles(len(x)), n_threads, lambda: tile)
+    run_pieces(cut_tiles(len(x)).tolist(), n_threads, lambda: tile)
 
 
 def feed_forward_block_backward(

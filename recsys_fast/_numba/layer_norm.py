@@ -16,7 +16,7 @@ def layer_norm_forward(y: F, stats: F, x: F, gamma: F, beta: F, eps: float, n_th
     def tile(a: int, b: int) -> None:
         norm_rows(y[a:b], stats[a:b], x[a:b], gamma, beta, eps)
 
-    run_pieces(cut_tiles(len(x)), n_threads, lambda: tile)
+    run_pieces(cut_tiles(len(x)).tolist(), n_threads, lambda: tile)
 
 
 def layer_norm_backward(

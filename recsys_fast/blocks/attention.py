@@ -67,6 +67,7 @@ class SelfAttention(NormedBlock):
         self.init, self.scale = init, glorot(init, d, d) if scale is None else scale
 
     def parameters(self) -> list[Parameter]:
+        """Return the parameters, in the order in which they are stored."""
         own = [Parameter("w_qkv", (self.d, 3 * self.d), self.init, self.scale)]
         own += [Parameter("b_qkv", (3 * self.d,))] if self.bias else []
         own += [Parameter("w_out", (self.d, self.d), self.init, self.scale)] if self.projection else []
@@ -75,6 +76,7 @@ class SelfAttention(NormedBlock):
         return own
 
     def forward(self, x: Array, batch: PackedBatch) -> Array:
+        """Return the outputs ``(n_rows, d)`` for inputs of the same shape."""
         n, v = len(x), self._value
         self._x, self._qkv, self._context = x, self._take("qkv", n, 3 * self.d), self._take("context", n, self.d)
         self._lse = self._take("lse", n, self.n_heads)
@@ -89,6 +91,7 @@ class SelfAttention(NormedBlock):
         return y
 
     def backward(self, dy: Array, batch: PackedBatch) -> Array:
+        """Return the gradient of the inputs of the last ``forward``, and write those of the parameters."""
         dx, v, g = self._take("dx", *dy.shape), self._value, self._gradient
         rates = (self.attention_dropout, self.dropout) if batch.training else (0.0, 0.0)
         self.runtime.run(

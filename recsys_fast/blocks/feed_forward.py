@@ -17,7 +17,7 @@ class FeedForward(NormedBlock):
     Args:
         d: width.
         hidden: width between the layers; None for d.
-        activation: g: "relu", "gelu" (x Phi(x)), "gelu_tanh" (its approximation by tanh), "tanh", "sigmoid", "identity".
+        activation: g: "relu", "gelu" (x Phi(x)), "gelu_tanh" (its approximation), "tanh", "sigmoid", "identity".
         norm: "none"; "pre": x + D(f(LN x)); "post": LN(x + D(f(x))); "query": LN x + D(f(LN x)), as in SASRec.
         dropout: rate behind the second layer.
         dropout_hidden: rate behind the activation; None for ``dropout``.
@@ -50,6 +50,7 @@ class FeedForward(NormedBlock):
         self.init, self.scale = init, glorot(init, d, self.hidden) if scale is None else scale
 
     def parameters(self) -> list[Parameter]:
+        """Return the parameters, in the order in which they are stored."""
         own = [Parameter("w1", (self.d, self.hidden), self.init, self.scale)]
         own += [Parameter("b1", (self.hidden,))] if self.bias else []
         own += [Parameter("w2", (self.hidden, self.d), self.init, self.scale)]
@@ -58,6 +59,7 @@ class FeedForward(NormedBlock):
         return own
 
     def forward(self, x: Array, batch: PackedBatch) -> Array:
+        """Return the outputs ``(n_rows, d)`` for inputs of the same shape."""
         n = len(x)
         self._x, self._hidden = x, self._take("hidden", n, self.hidden)
         self._stats, self._mid = self._kept_by_norm(self.norm, n, self.d)
@@ -74,6 +76,7 @@ class FeedForward(NormedBlock):
         )  # fmt: skip
 
     def backward(self, dy: Array, batch: PackedBatch) -> Array:
+        """Return the gradient of the inputs of the last ``forward``, and write those of the parameters."""
         dx, v, g = self._take("dx", *dy.shape), self._value, self._gradient
         rates = (self.dropout_hidden, self.dropout) if batch.training else (0.0, 0.0)
         self.runtime.run(
@@ -90,4 +93,5 @@ class FeedForward(NormedBlock):
         """Return the output ``(d,)`` for one more row ``x`` of a sequence; nothing is dropped."""
         y, hidden, stats, mid = (self._fresh(1, n) for n in (self.d, self.hidden, 2, self.d))
         self._run(y, hidden, stats, mid, x.reshape(1, -1), 0.0, 0.0, 0, 0)
-        return y[0]
+        row: Array = y[0]
+        return row

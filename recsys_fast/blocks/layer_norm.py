@@ -66,9 +66,11 @@ class LayerNorm(NormedBlock):
         self.d, self.eps = d, eps
 
     def parameters(self) -> list[Parameter]:
+        """Return the parameters, in the order in which they are stored."""
         return [Parameter("gamma", (self.d,), "ones"), Parameter("beta", (self.d,))]
 
     def forward(self, x: Array, batch: PackedBatch) -> Array:
+        """Return the outputs ``(n_rows, d)`` for inputs of the same shape."""
         y, self._stats, self._x = self._take("y", *x.shape), self._take("stats", len(x), 2), x
         self._run(y, self._stats, x)
         return y
@@ -78,6 +80,7 @@ class LayerNorm(NormedBlock):
         self.runtime.run("layer_norm_forward", y, stats, x, gamma, beta, self.eps)
 
     def backward(self, dy: Array, batch: PackedBatch) -> Array:
+        """Return the gradient of the inputs of the last ``forward``, and write those of the parameters."""
         dx = self._take("dx", *dy.shape)
         dgamma, dbeta = self.gradients["gamma"], self.gradients["beta"]
         self.runtime.run("layer_norm_backward", dx, dgamma, dbeta, dy, self._x, self._stats, self.values["gamma"])
@@ -90,4 +93,5 @@ class LayerNorm(NormedBlock):
         """Return the output ``(d,)`` for one more row ``x`` of a sequence; nothing is dropped."""
         y, stats = self._fresh(1, self.d), self._fresh(1, 2)
         self._run(y, stats, x.reshape(1, -1))
-        return y[0]
+        row: Array = y[0]
+        return row

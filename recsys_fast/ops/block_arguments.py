@@ -61,7 +61,8 @@ def as_vector(array: ArrayLike | None, name: str, size: int) -> F32:
     given = np.asarray(array)
     if given.shape != (size,):
         raise ValueError(message(f"shape of {name}", given.shape, f"({size},)"))
-    return as_factors(given.reshape(1, size), name)[0]
+    vector: F32 = as_factors(given.reshape(1, size), name)[0]
+    return vector
 
 
 def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None) -> I64:

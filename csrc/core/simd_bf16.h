@@ -1,6 +1,6 @@
 // Products of pairs of bfloat16: a lane of 32 bits holds two of them, the first in the lower half. AVX512-BF16
 // multiplies and adds 32 at once, but no level promises it: code that uses it stands between RF_BF16_BEGIN and
-// RF_BF16_END, with nothing but headers of its own, and is only called where has_bf16() says so.
+// RF_BF16_END, and is only called where has_bf16() says so.
 #pragma once
 
 #include "core/simd.h"

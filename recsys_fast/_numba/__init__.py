@@ -5,12 +5,14 @@ Names and flat signatures are those of the C++ module; the shapes are in ``recsy
 
 from recsys_fast._numba.als import als_loss, als_sweep
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
+from recsys_fast._numba.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
 from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
 from recsys_fast._numba.linear import csr_gram, spd_invert
 from recsys_fast._numba.losses import regression_loss, row_loss, shared_loss
-from recsys_fast._numba.negatives import sample_negatives
+from recsys_fast._numba.negatives import negatives_draw, sample_negatives
+from recsys_fast._numba.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast._numba.pair_scores import pair_scores
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
@@ -20,6 +22,7 @@ from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast._numba.slim import slim_solve
 from recsys_fast._numba.softmax_loss import has_bfloat16, softmax_loss
+from recsys_fast._numba.table import id_plan, table_add, table_gradient
 from recsys_fast._numba.topk import topk
 
 __all__ = [
@@ -29,6 +32,9 @@ __all__ = [
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "dropout_apply",
+    "embedding_backward",
+    "embedding_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",
@@ -37,8 +43,12 @@ __all__ = [
     "gram",
     "gram_eigen",
     "has_bfloat16",
+    "id_plan",
     "list_metrics",
     "logistic_epoch",
+    "negatives_draw",
+    "optimizer_step",
+    "optimizer_step_rows",
     "pair_scores",
     "philox_draw",
     "philox_rows",
@@ -56,6 +66,9 @@ __all__ = [
     "slim_solve",
     "softmax_loss",
     "spd_invert",
+    "square_sum",
+    "table_add",
+    "table_gradient",
     "topk",
     "validate_csr",
     "warp_epoch",

@@ -45,4 +45,4 @@ def dropout_rows(x: NDArray[Any], drop: Drop, first_row: int) -> None:
     n, n_columns = x.shape
     for r in range(n):
         for c in range(n_columns):
-            x[r, c] *= dropout_at(drop, first_row + r, c, n_columns)
+            x[r, c] *= x.dtype.type(dropout_at(drop, first_row + r, c, n_columns))  # rounded as in C++

@@ -6,21 +6,25 @@ changes an input unless its docstring says so.
 
 from recsys_fast.ops.als import als_loss, als_sweep
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
 from recsys_fast.ops.losses import regression_loss, row_loss, shared_loss, softmax_loss
-from recsys_fast.ops.negatives import philox_draw, philox_rows, sample_negatives
+from recsys_fast.ops.negatives import negatives_draw, philox_draw, philox_rows, sample_negatives
+from recsys_fast.ops.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast.ops.pair_scores import pair_scores
 from recsys_fast.ops.product_topk import product_topk
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
 from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
+from recsys_fast.ops.table import IdPlan, id_plan, table_add, table_gradient
 from recsys_fast.ops.topk import topk
 
 __all__ = [
     "Csr",
     "EpochResult",
+    "IdPlan",
     "OptimizerState",
     "als_loss",
     "als_sweep",
@@ -29,6 +33,9 @@ __all__ = [
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "dropout_apply",
+    "embedding_backward",
+    "embedding_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",
@@ -36,9 +43,13 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "id_plan",
     "list_metrics",
     "logistic_epoch",
     "make_state",
+    "negatives_draw",
+    "optimizer_step",
+    "optimizer_step_rows",
     "pair_scores",
     "philox_draw",
     "philox_rows",
@@ -55,6 +66,9 @@ __all__ = [
     "slim_solve",
     "softmax_loss",
     "spd_invert",
+    "square_sum",
+    "table_add",
+    "table_gradient",
     "topk",
     "validate_csr",
     "warp_epoch",

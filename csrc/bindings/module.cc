@@ -31,4 +31,5 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_sgd(m);
   bindings::bind_product_topk(m);
   bindings::bind_rank_metrics(m);
+  bindings::bind_losses(m);
 }

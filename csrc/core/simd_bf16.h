@@ -47,9 +47,9 @@ RF_INLINE VecInt bf16_lanes(Vec first, Vec second) {
 #if defined(__AVX512F__)
   typedef int16_t Half __attribute__((vector_size(64)));
   const Half both = reinterpret_cast<Half>(_mm512_cvtne2ps_pbh(second, first));
-  return reinterpret_cast<VecInt>(__builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
-                                                          23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
-                                                          31));
+  return reinterpret_cast<VecInt>(__builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22,
+                                                          7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,
+                                                          15, 31));
 #else
   VecInt out;
   for (int i = 0; i < kLanes; ++i) out[i] = bf16_pair(first[i], second[i]);

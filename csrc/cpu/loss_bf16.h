@@ -1,4 +1,5 @@
-// Operands of the products of cpu/loss_tiles.h as pairs of bfloat16. To be included between RF_BF16_BEGIN and RF_BF16_END.
+// Operands of the products of cpu/loss_tiles.h as pairs of bfloat16. To be included between RF_BF16_BEGIN and
+// RF_BF16_END.
 #pragma once
 
 #include "core/simd_bf16.h"
@@ -40,7 +41,6 @@ struct Bf16Product {
       }
     }
   }
-  static constexpr bool kOneItemPack = false;
   template <class Source>
   static RF_INLINE void pack_scaled(int32_t* out, int64_t n, int64_t d, int64_t dp, const float* factors,
                                     const Source& source) {
@@ -53,6 +53,25 @@ struct Bf16Product {
         out[r / 2 * dp + k] = bf16_pair(x, y);
       }
     }
+  }
+  static double product(float a, float b) { return static_cast<double>(from_bf16(to_bf16(a))) * from_bf16(to_bf16(b)); }
+  template <class Work>
+  static RF_INLINE float* tile(const Work& work, int32_t*) {
+    return work.tile;
+  }
+  template <class Work>
+  static RF_INLINE int32_t* by_items(const Work& work, float* tile, int32_t* kept, int64_t n) {
+    split(kept != nullptr ? kept : work.by_rows, work.by_items, tile, n);
+    return work.by_items;
+  }
+  template <class Work>
+  static RF_INLINE int32_t* rows_of(const Work& work, float*) {
+    return work.by_rows;
+  }
+  template <class Work>
+  static RF_INLINE int32_t* by_rows(const Work& work, float* tile, int64_t n) {
+    split(work.by_rows, work.by_items, tile, n);
+    return work.by_rows;
   }
   static RF_INLINE float weighted(const int32_t* numbers, const float* weights) {
     float sum = 0.0f;

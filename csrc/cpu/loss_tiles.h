@@ -1,7 +1,7 @@
 // Products of tiles of items with panels of rows, for losses over many scores. A panel holds kPanel rows in lanes, so
 // that scores come out as (item, row): the arithmetic between the products needs no sums across lanes. Operands are
-// words: a float, or a pair of bfloat16 (see cpu/loss_bf16.h), in which case sums run over pairs. Templates only: a file
-// for bfloat16 includes this between RF_BF16_BEGIN and RF_BF16_END.
+// words: a float, or a pair of bfloat16 (see cpu/loss_bf16.h), in which case sums run over pairs. Templates only: a
+// file for bfloat16 includes this between RF_BF16_BEGIN and RF_BF16_END.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,23 @@ namespace recsys_fast {
 
 inline constexpr int64_t kPanel = kTileVectors * kLanes;  // rows
 inline constexpr int64_t kItemTile = 8 * kTileRows;       // items whose rows and scores stay in L1
+
+inline constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: a sum's lowest bits are the nearest integer
+
+// 2^-k e^x, magic = kRoundMagic - k; 0 below 2^-126. The polynomial of core/sigmoid.h.
+RF_INLINE Vec exp_shifted(Vec x, Vec magic) {
+  const Vec shifted = x * 1.44269504f + magic;
+  const Vec r = x * 1.44269504f - (shifted - magic), r2 = r * r;
+  const Vec p =
+      (1.0f + 0.69314721f * r) + r2 * (0.24022107f + 0.05550327f * r) + (r2 * r2) * (0.00967604f + 0.00134004f * r);
+  VecInt bits, power;
+  std::memcpy(&bits, &p, sizeof bits);
+  std::memcpy(&power, &shifted, sizeof power);
+  bits += power << 23;
+  Vec out;
+  std::memcpy(&out, &bits, sizeof out);
+  return shifted >= broadcast(kRoundMagic - 126.0f) ? out : Vec{};
+}
 
 // sums (n_i, n_v vectors) of a(i, k) b(k, .), a(i, k) = a[i * a_row + k * a_col]; end(i, sum) takes each row of sums.
 template <class Product, int MR, int NV, class End>
@@ -50,11 +67,12 @@ inline void product_add(int n_i, int n_v, int64_t n_k, const typename Product::W
   if constexpr (NV > 1) {
     if (n_v < NV) return product_add<Product, NV - 1>(n_i, n_v, n_k, a, a_row, a_col, b, b_row, c, c_row);
   }
-  product_rows<Product, NV>(n_i, n_k, a, a_row, a_col, b, b_row, [=](int i, const Vec(&sum)[NV]) __attribute__((always_inline)) {
-    float* at = c + i * c_row;
+  product_rows<Product, NV>(n_i, n_k, a, a_row, a_col, b, b_row,
+                            [=](int i, const Vec(&sum)[NV]) __attribute__((always_inline)) {
+                              float* at = c + i * c_row;
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) store(at + v * kLanes, load(at + v * kLanes) + sum[v]);
-  });
+                              for (int v = 0; v < NV; ++v) store(at + v * kLanes, load(at + v * kLanes) + sum[v]);
+                            });
 }
 
 // c (n_i, dp) += a b, b's and c's rows dp apart.
@@ -93,7 +111,6 @@ struct FloatProduct {
       std::fill(along + i * dp + d, along + (i + 1) * dp, 0.0f);
     }
   }
-  static constexpr bool kOneItemPack = true;
   // out (kPanel, dp) = factors[r] times the row at source(r).
   template <class Source>
   static RF_INLINE void pack_scaled(float* out, int64_t n, int64_t d, int64_t dp, const float* factors,
@@ -102,6 +119,24 @@ struct FloatProduct {
       const float* from = r < n ? source(r) : nullptr;
       for (int64_t k = 0; k < dp; ++k) out[r * dp + k] = from != nullptr && k < d ? factors[r] * from[k] : 0.0f;
     }
+  }
+  static double product(float a, float b) { return static_cast<double>(a) * b; }
+  // Where a tile of scores is made, and its words for products over items and rows; kept may be null.
+  template <class Work>
+  static RF_INLINE float* tile(const Work& work, float* kept) {
+    return kept != nullptr ? kept : work.tile;
+  }
+  template <class Work>
+  static RF_INLINE float* by_items(const Work&, float* tile, float*, int64_t) {
+    return tile;
+  }
+  template <class Work>
+  static RF_INLINE float* rows_of(const Work&, float* tile) {
+    return tile;
+  }  // after by_items
+  template <class Work>
+  static RF_INLINE float* by_rows(const Work&, float* tile, int64_t) {
+    return tile;
   }
   // The sum over the panel of weights[r] times the numbers of an item.
   static RF_INLINE float weighted(const float* numbers, const float* weights) {

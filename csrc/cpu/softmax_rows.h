@@ -2,10 +2,10 @@
 //
 // A block of rows at a time: u_tj = 2^-k_t e^(s_tj), their sums Z_t, and sum_j u_tj e_j while u_tj is in L1; then, with
 // Z known, dtable_j += sum_t u_tj (w_t h_t / Z_t) from the u that were kept, or made again where the block's would not
-// fit L3. The shift k_t comes from |h| max |e| + max b (Cauchy-Schwarz), so that no maximum has to be found first. Where
-// the bound lies so far above the largest score that e^(s - shift) may have underflowed, which Z_t shows, the row's true
-// maximum is found and the block is done again with that; the other rows get the same bits. Items are cut into slots
-// that depend on their number only; a slot owns its rows of dtable, and has a share of dh of its own.
+// fit L3. The shift k_t comes from |h| max |e| + max b (Cauchy-Schwarz), so that no maximum has to be found first.
+// Where the bound lies so far above the largest score that e^(s - shift) may have underflowed, which Z_t shows, the
+// row's true maximum is found and the block is done again with that; the other rows get the same bits. Items are cut
+// into slots that depend on their number only; a slot owns its rows of dtable, and has a share of dh of its own.
 #pragma once
 
 #include <cmath>
@@ -18,25 +18,10 @@
 
 namespace recsys_fast {
 
-inline constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: a sum's lowest bits are the nearest integer
-inline constexpr float kLargestShift = 1e6f;       // bounds above are left to the true maximum
-inline constexpr float kHeadroom = 64.0f;          // u <= 2^64, so that sums of u e stay in range
-inline constexpr float kLost = 0x1p-101f;          // Z / n below this: terms that were flushed to 0 might count
-
-// 2^-k e^x, magic = kRoundMagic - k; 0 below 2^-126. The polynomial of core/sigmoid.h.
-RF_INLINE Vec exp_shifted(Vec x, Vec magic) {
-  const Vec shifted = x * 1.44269504f + magic;
-  const Vec r = x * 1.44269504f - (shifted - magic), r2 = r * r;
-  const Vec p = (1.00000008f + 0.69314721f * r) + r2 * (0.24022107f + 0.05550327f * r) +
-                (r2 * r2) * (0.00967604f + 0.00134004f * r);
-  VecInt bits, power;
-  std::memcpy(&bits, &p, sizeof bits);
-  std::memcpy(&power, &shifted, sizeof power);
-  bits += power << 23;
-  Vec out;
-  std::memcpy(&out, &bits, sizeof out);
-  return shifted >= broadcast(kRoundMagic - 126.0f) ? out : Vec{};
-}
+inline constexpr float kLargestShift = 1e6f;  // bounds above are left to the true maximum
+inline constexpr float kHeadroom = 64.0f;     // u <= 2^64, so that sums of u e stay in range
+inline constexpr float kEnough = 1.0f;
+inline constexpr float kLost = 0x1p-101f;  // Z / n below this: terms that were flushed to 0 might count
 
 template <class Product>
 class SoftmaxRows {
@@ -83,7 +68,8 @@ class SoftmaxRows {
     const int64_t n_slots = block_.n_slots();
     arena.reset(Arena::padded<int64_t>(n_rows) + block_.bytes<Product>(n_panels_) +
                 Arena::padded<Word>(keep_ ? n_panels_ * words : 0) + 4 * Arena::padded<float>(block_rows_) +
-                2 * Arena::padded<float>(n_slots) + Arena::padded<float>(n_slots * block_rows_));
+                2 * Arena::padded<float>(n_slots) + Arena::padded<bool>(block_rows_) +
+                Arena::padded<float>(n_slots * block_rows_));
     rows_ = arena.take<int64_t>(n_rows);
     block_.template take<Product>(arena, n_panels_);
     kept_ = arena.take<Word>(keep_ ? n_panels_ * words : 0);
@@ -91,6 +77,7 @@ class SoftmaxRows {
     shift_ = arena.take<float>(block_rows_);
     factor_ = arena.take<float>(block_rows_);
     total_ = arena.take<float>(block_rows_);
+    exact_ = arena.take<bool>(block_rows_);
     norms_ = arena.take<float>(n_slots);
     biases_ = arena.take<float>(n_slots);
     sums_ = arena.take<float>(n_slots * block_rows_);
@@ -122,26 +109,28 @@ class SoftmaxRows {
     const int64_t d = problem_.h.d;
     const auto h = [&](int64_t r) { return problem_.h.row(rows[r]); };
     block_.template pack_rows<Product>(n, h);
+    shifted_ = false;
     bool all_sure = true;
-    for (int64_t r = 0; r < n_panels_ * kPanel; ++r) {
+    for (int64_t r = 0; r < block_rows_; ++r) {
       const float bound = r < n ? 1.01f * std::sqrt(dot(h(r), h(r), d)) * norm_ + bias_ : 0.0f;
       const bool sure = bound < kLargestShift && bound > -kLargestShift;
       magic_[r] = kRoundMagic - (sure ? std::ceil(bound * 1.44269504f) - kHeadroom : 0.0f);
       shift_[r] = 0.0f;
-      total_[r] = sure ? 1.0f : 0.0f;
+      exact_[r] = false;
+      total_[r] = sure ? kEnough : 0.0f;
       all_sure = all_sure && sure;
     }
     const float least = static_cast<float>(problem_.rows.n) * kLost;
-    if (all_sure) {
-      pass<false>(n);
-      for (int64_t r = 0; r < n; ++r) all_sure = all_sure && total_[r] >= least && total_[r] < 1e38f;
-    }
-    if (!all_sure) {
-      true_maximum(n, least);
-      pass<true>(n);
-    }
+    do {
+      if (!all_sure) true_maximum(n, least);
+      shifted_ = shifted_ || !all_sure;
+      if (shifted_) pass<true>(n);
+      if (!shifted_) pass<false>(n);
+      all_sure = true;
+      for (int64_t r = 0; r < n; ++r) all_sure = all_sure && sure(r, least);
+    } while (!all_sure);
     double loss = 0.0;
-    for (int64_t r = 0; r < n_panels_ * kPanel; ++r) {
+    for (int64_t r = 0; r < block_rows_; ++r) {
       const float weight = r >= n ? 0.0f : problem_.weights != nullptr ? problem_.weights[rows[r]] : 1.0f;
       factor_[r] = r < n ? weight * problem_.scale / total_[r] : 0.0f;
       if (r < n) loss += weight * (log_sum(r) - target_score(rows[r]));
@@ -150,6 +139,8 @@ class SoftmaxRows {
     second(rows, n, first);
     return loss;
   }
+
+  bool sure(int64_t r, float least) const { return exact_[r] || (total_[r] >= least && total_[r] < 1e38f); }
 
   double log_sum(int64_t r) const {
     return std::log(static_cast<double>(total_[r])) + shift_[r] +
@@ -174,18 +165,18 @@ class SoftmaxRows {
       magic[v] = load(magic_ + panel * kPanel + v * kLanes);
       shift[v] = load(shift_ + panel * kPanel + v * kLanes);
     }
-    block_.template scores<Product>(items, n, panel, [&](int64_t i, const Vec(&sum)[kTileVectors])
-                                                         __attribute__((always_inline)) {
-      const Vec b = broadcast(bias != nullptr ? bias[first + i] : 0.0f);
+    block_.template scores<Product>(items, n, panel,
+                                    [&](int64_t i, const Vec(&sum)[kTileVectors]) __attribute__((always_inline)) {
+                                      const Vec b = broadcast(bias != nullptr ? bias[first + i] : 0.0f);
 #pragma GCC unroll 8
-      for (int v = 0; v < kTileVectors; ++v) {
-        Vec x = sum[v] + b;
-        if constexpr (Shifted) x = max(x - shift[v], broadcast(-1000.0f));
-        const Vec u = exp_shifted(x, magic[v]);
-        total[v] += u;
-        store(tile + i * kPanel + v * kLanes, u);
-      }
-    });
+                                      for (int v = 0; v < kTileVectors; ++v) {
+                                        Vec x = sum[v] + b;
+                                        if constexpr (Shifted) x -= shift[v];
+                                        const Vec u = exp_shifted(x, magic[v]);
+                                        total[v] += u;
+                                        store(tile + i * kPanel + v * kLanes, u);
+                                      }
+                                    });
     for (int v = 0; v < kTileVectors; ++v) store(sums + v * kLanes, total[v]);
   }
 
@@ -201,6 +192,8 @@ class SoftmaxRows {
       std::fill_n(dh, block_rows_ * block_.dp(), 0.0f);
       block_.for_tiles(slot, [&](int64_t j, int64_t m) {
         block_.template pack_items<Product>(work, problem_.rows.row(j), m);
+        ask(j + m, problem_.rows.data, problem_.h.d);
+        if (keep_) ask(j + m, kept_, kPanel / Product::kPair);
         for (int64_t p = 0; p < panels; ++p) {
           float* tile = Product::tile(work, keep_ ? kept(p, j) : nullptr);
           tile_exp<Shifted>(tile, work.along, j, m, p, sums + p * kPanel);
@@ -220,6 +213,13 @@ class SoftmaxRows {
     return kept_ + (panel * problem_.rows.n + item) * (kPanel / Product::kPair);
   }
 
+  // Asks the caches for the next tile's rows of `width`.
+  template <class T>
+  void ask(int64_t item, const T* rows, int64_t width) const {
+    const int64_t n = std::min(kItemTile, problem_.rows.n - item);
+    if (n > 0) prefetch(rows + item * width, n * width * static_cast<int64_t>(sizeof(T)));
+  }
+
   // Shifts of the rows whose sums are not sure: their largest score.
   void true_maximum(int64_t n, float least) {
     const int64_t panels = (n + kPanel - 1) / kPanel;
@@ -231,22 +231,23 @@ class SoftmaxRows {
         block_.template pack_items<Product>(work, problem_.rows.row(j), m);
         for (int64_t p = 0; p < panels; ++p) {
           float* top = tops + p * kPanel;
-          block_.template scores<Product>(work.along, m, p, [&](int64_t i, const Vec(&sum)[kTileVectors])
-                                                                __attribute__((always_inline)) {
-            const Vec b = broadcast(problem_.bias != nullptr ? problem_.bias[j + i] : 0.0f);
-            for (int v = 0; v < kTileVectors; ++v) {
-              store(top + v * kLanes, max(sum[v] + b, load(top + v * kLanes)));
-            }
-          });
+          block_.template scores<Product>(
+              work.along, m, p, [&](int64_t i, const Vec(&sum)[kTileVectors]) __attribute__((always_inline)) {
+                const Vec b = broadcast(problem_.bias != nullptr ? problem_.bias[j + i] : 0.0f);
+                for (int v = 0; v < kTileVectors; ++v) {
+                  store(top + v * kLanes, max(sum[v] + b, load(top + v * kLanes)));
+                }
+              });
         }
       });
     });
     for (int64_t r = 0; r < n; ++r) {
-      if (total_[r] >= least && total_[r] < 1e38f && magic_[r] != kRoundMagic) continue;
+      if (sure(r, least)) continue;
       float top = sums_[r];
       for (int64_t slot = 1; slot < block_.n_slots(); ++slot) top = std::max(top, sums_[slot * block_rows_ + r]);
       magic_[r] = kRoundMagic;
       shift_[r] = top;
+      exact_[r] = true;
     }
   }
 
@@ -257,6 +258,8 @@ class SoftmaxRows {
       auto work = block_.template scratch<Product>();
       block_.for_tiles(slot, [&](int64_t j, int64_t m) {
         std::fill_n(work.drows, m * dp, 0.0f);
+        ask(j + m, problem_.drows, d);
+        if (keep_) ask(j + m, kept_, kPanel / Product::kPair);
         if (!keep_) block_.template pack_items<Product>(work, problem_.rows.row(j), m);
         for (int64_t p = 0; p < panels; ++p) {
           Word* u = keep_ ? kept(p, j) : nullptr;
@@ -310,8 +313,8 @@ class SoftmaxRows {
     for (int64_t k = 0; k < problem_.h.d; ++k) out[k] = factor_[r] * dh[k] - weight * e[k];
   }
 
-  static constexpr int64_t kBlockPanels = 4;                 // panels of a block of rows
-  static constexpr int64_t kKeptWords = int64_t{1} << 22;    // words of scores that are kept at once: half of L3
+  static constexpr int64_t kBlockPanels = 1;  // panels of a block: what is kept competes with the tables for L3
+  static constexpr int64_t kKeptWords = int64_t{1} << 22;  // words of scores that are kept at once: half of L3
   const ScoreProblem& problem_;
   LossBlock block_;
   int n_threads_;
@@ -321,6 +324,7 @@ class SoftmaxRows {
   Word* kept_ = nullptr;
   float *magic_ = nullptr, *shift_ = nullptr, *factor_ = nullptr, *total_ = nullptr, *norms_ = nullptr,
         *biases_ = nullptr, *sums_ = nullptr;
+  bool* exact_ = nullptr;
   float norm_ = 0.0f, bias_ = 0.0f;
 };
 

@@ -38,4 +38,5 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_table(m);
   bindings::bind_optimizer(m);
   bindings::bind_recurrent(m);
+  bindings::bind_losses(m);
 }

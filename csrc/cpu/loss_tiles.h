@@ -1,17 +1,34 @@
 // Products of tiles of items with panels of rows, for losses over many scores. A panel holds kPanel rows in lanes, so
 // that scores come out as (item, row): the arithmetic between the products needs no sums across lanes. Operands are
-// words: a float, or a pair of bfloat16 (see core/bf16.h), in which case sums run over pairs.
+// words: a float, or a pair of bfloat16 (see cpu/loss_bf16.h), in which case sums run over pairs. Templates only: a
+// file for bfloat16 includes this between RF_BF16_BEGIN and RF_BF16_END.
 #pragma once
 
 #include <algorithm>
 
-#include "core/bf16.h"
 #include "core/gemm.h"
 
 namespace recsys_fast {
 
 inline constexpr int64_t kPanel = kTileVectors * kLanes;  // rows
 inline constexpr int64_t kItemTile = 8 * kTileRows;       // items whose rows and scores stay in L1
+
+inline constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: a sum's lowest bits are the nearest integer
+
+// 2^-k e^x, magic = kRoundMagic - k; 0 below 2^-126. The polynomial of core/sigmoid.h.
+RF_INLINE Vec exp_shifted(Vec x, Vec magic) {
+  const Vec shifted = x * 1.44269504f + magic;
+  const Vec r = x * 1.44269504f - (shifted - magic), r2 = r * r;
+  const Vec p =
+      (1.0f + 0.69314721f * r) + r2 * (0.24022107f + 0.05550327f * r) + (r2 * r2) * (0.00967604f + 0.00134004f * r);
+  VecInt bits, power;
+  std::memcpy(&bits, &p, sizeof bits);
+  std::memcpy(&power, &shifted, sizeof power);
+  bits += power << 23;
+  Vec out;
+  std::memcpy(&out, &bits, sizeof out);
+  return shifted >= broadcast(kRoundMagic - 126.0f) ? out : Vec{};
+}
 
 // sums (n_i, n_v vectors) of a(i, k) b(k, .), a(i, k) = a[i * a_row + k * a_col]; end(i, sum) takes each row of sums.
 template <class Product, int MR, int NV, class End>
@@ -50,11 +67,12 @@ inline void product_add(int n_i, int n_v, int64_t n_k, const typename Product::W
   if constexpr (NV > 1) {
     if (n_v < NV) return product_add<Product, NV - 1>(n_i, n_v, n_k, a, a_row, a_col, b, b_row, c, c_row);
   }
-  product_rows<Product, NV>(n_i, n_k, a, a_row, a_col, b, b_row, [=](int i, const Vec(&sum)[NV]) RF_INLINE_LAMBDA {
-    float* at = c + i * c_row;
+  product_rows<Product, NV>(n_i, n_k, a, a_row, a_col, b, b_row,
+                            [=](int i, const Vec(&sum)[NV]) __attribute__((always_inline)) {
+                              float* at = c + i * c_row;
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) store(at + v * kLanes, load(at + v * kLanes) + sum[v]);
-  });
+                              for (int v = 0; v < NV; ++v) store(at + v * kLanes, load(at + v * kLanes) + sum[v]);
+                            });
 }
 
 // c (n_i, dp) += a b, b's and c's rows dp apart.
@@ -93,7 +111,6 @@ struct FloatProduct {
       std::fill(along + i * dp + d, along + (i + 1) * dp, 0.0f);
     }
   }
-  static constexpr bool kOneItemPack = true;
   // out (kPanel, dp) = factors[r] times the row at source(r).
   template <class Source>
   static RF_INLINE void pack_scaled(float* out, int64_t n, int64_t d, int64_t dp, const float* factors,
@@ -103,6 +120,24 @@ struct FloatProduct {
       for (int64_t k = 0; k < dp; ++k) out[r * dp + k] = from != nullptr && k < d ? factors[r] * from[k] : 0.0f;
     }
   }
+  static double product(float a, float b) { return static_cast<double>(a) * b; }
+  // Where a tile of scores is made, and its words for products over items and rows; kept may be null.
+  template <class Work>
+  static RF_INLINE float* tile(const Work& work, float* kept) {
+    return kept != nullptr ? kept : work.tile;
+  }
+  template <class Work>
+  static RF_INLINE float* by_items(const Work&, float* tile, float*, int64_t) {
+    return tile;
+  }
+  template <class Work>
+  static RF_INLINE float* rows_of(const Work&, float* tile) {
+    return tile;
+  }  // after by_items
+  template <class Work>
+  static RF_INLINE float* by_rows(const Work&, float* tile, int64_t) {
+    return tile;
+  }
   // The sum over the panel of weights[r] times the numbers of an item.
   static RF_INLINE float weighted(const float* numbers, const float* weights) {
     Vec sum = {};
@@ -110,81 +145,5 @@ struct FloatProduct {
     return reduce_add(sum);
   }
 };
-
-RF_BF16_BEGIN
-
-// Pairs of bfloat16.
-struct Bf16Product {
-  using Word = int32_t;
-  using Words = VecInt;
-  static constexpr int64_t kPair = 2;
-  static RF_INLINE VecInt spread(int32_t x) { return VecInt{} + x; }
-  static RF_INLINE Vec add(Vec sum, VecInt a, VecInt b) { return bf16_dot(sum, a, b); }
-
-  template <class Source>
-  static RF_INLINE void pack_lanes(int32_t* out, int64_t n, int64_t d, const Source& source) {
-    for (int64_t r = 0; r < kPanel; ++r) {
-      const float* from = r < n ? source(r) : nullptr;
-      for (int64_t k = 0; k < d; k += 2) {
-        out[k / 2 * kPanel + r] = from != nullptr ? bf16_pair(from[k], k + 1 < d ? from[k + 1] : 0.0f) : 0;
-      }
-    }
-  }
-  // along (n, dp): pairs along d, only the first (d + 1) / 2 of each row are written; across ((n + 1) / 2, dp): of
-  // neighbouring items.
-  static RF_INLINE void pack_items(int32_t* along, int32_t* across, const float* rows, int64_t n, int64_t d,
-                                   int64_t dp) {
-    for (int64_t i = 0; i < n; ++i) {
-      const float *row = rows + i * d, *next = i + 1 < n ? row + d : nullptr;
-      for (int64_t k = 0; k < d; k += kLanes) {
-        const Vec x = load_first(row + k, std::min<int64_t>(kLanes, d - k));
-        const Vec y = k + kLanes < d ? load_first(row + k + kLanes, std::min<int64_t>(kLanes, d - k - kLanes)) : Vec{};
-        if (k / kLanes % 2 == 0) store(along + i * dp + k / 2, bf16_run(x, y));
-        if (i % 2 == 0) {
-          const Vec z = next != nullptr ? load_first(next + k, std::min<int64_t>(kLanes, d - k)) : Vec{};
-          store(across + i / 2 * dp + k, bf16_lanes(x, z));
-        }
-      }
-    }
-  }
-  static constexpr bool kOneItemPack = false;
-  template <class Source>
-  static RF_INLINE void pack_scaled(int32_t* out, int64_t n, int64_t d, int64_t dp, const float* factors,
-                                    const Source& source) {
-    for (int64_t r = 0; r < kPanel; r += 2) {
-      const float* first = r < n ? source(r) : nullptr;
-      const float* second = r + 1 < n ? source(r + 1) : nullptr;
-      for (int64_t k = 0; k < dp; ++k) {
-        const float x = first != nullptr && k < d ? factors[r] * first[k] : 0.0f;
-        const float y = second != nullptr && k < d ? factors[r + 1] * second[k] : 0.0f;
-        out[r / 2 * dp + k] = bf16_pair(x, y);
-      }
-    }
-  }
-  static RF_INLINE float weighted(const int32_t* numbers, const float* weights) {
-    float sum = 0.0f;
-    for (int64_t q = 0; q < kPanel / 2; ++q) {
-      const uint32_t word = static_cast<uint32_t>(numbers[q]);
-      sum += from_bf16(word & 0xFFFF) * weights[2 * q] + from_bf16(word >> 16) * weights[2 * q + 1];
-    }
-    return sum;
-  }
-  // tile (n, kPanel) floats as pairs of rows, (n, kPanel / 2), and as pairs of items, ((n + 1) / 2, kPanel).
-  static RF_INLINE void split(int32_t* by_rows, int32_t* by_items, const float* tile, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) {
-      const float* at = tile + i * kPanel;
-      for (int64_t r = 0; r < kPanel; r += 2 * kLanes) {
-        store(by_rows + i * (kPanel / 2) + r / 2, bf16_run(load(at + r), load(at + r + kLanes)));
-      }
-      if (i % 2 != 0) continue;
-      for (int64_t r = 0; r < kPanel; r += kLanes) {
-        const Vec next = i + 1 < n ? load(at + kPanel + r) : Vec{};
-        store(by_items + i / 2 * kPanel + r, bf16_lanes(load(at + r), next));
-      }
-    }
-  }
-};
-
-RF_BF16_END
 
 }  // namespace recsys_fast

@@ -27,6 +27,9 @@ struct ScoreLossOptions {
   float beta, regularization;
 };
 
+// Whether ScoreProblem::bf16 may be set.
+bool losses_have_bf16();
+
 // sum_t w_t (log sum_j exp s_tj - s_t,target), s = h . row + bias. Softmax cross-entropy over all items.
 template <class Device>
 double softmax_loss(const ScoreProblem& problem, int n_threads);
@@ -45,7 +48,7 @@ double row_loss(const ScoreProblem& problem, float* coef, const int32_t* negativ
 
 // sum_t w_t l(prediction_t - target_t), l(e) = e^2, or smooth: e^2 / 2 within 1, |e| - 1/2 beyond.
 template <class Device>
-double regression_loss(float* dprediction, const float* prediction, const float* target, const float* weights, int64_t n,
-                       bool smooth, float scale, int n_threads);
+double regression_loss(float* dprediction, const float* prediction, const float* target, const float* weights,
+                       int64_t n, bool smooth, float scale, int n_threads);
 
 }  // namespace recsys_fast

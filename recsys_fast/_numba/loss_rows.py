@@ -15,13 +15,15 @@ SOFTMAX, BCE, BPR, BPR_MAX, TOP1, TOP1_MAX = range(6)
 @serial
 def softplus(x: float) -> float:
     """Return log(1 + e^x)."""
-    return max(x, 0.0) + np.log1p(np.exp(-abs(x)))
+    out: float = max(x, 0.0) + np.log1p(np.exp(-abs(x)))
+    return out
 
 
 @serial
 def sigmoid(x: float) -> float:
     """Return 1 / (1 + e^-x)."""
-    return 1.0 / (1.0 + np.exp(-x)) if x >= 0.0 else np.exp(x) / (1.0 + np.exp(x))
+    out: float = 1.0 / (1.0 + np.exp(-x)) if x >= 0.0 else np.exp(x) / (1.0 + np.exp(x))
+    return out
 
 
 @serial
@@ -34,7 +36,7 @@ def score_losses(s: NDArray[Any], positive: int, kind: int, beta: float, regular
         return _softmax(s, positive)
     if kind == BCE:
         return _bce(s, positive, beta)
-    if kind == BPR or kind == TOP1:
+    if kind in (BPR, TOP1):
         return _mean_pairs(s, positive, kind)
     return _weighted_pairs(s, positive, kind, regularization)
 
@@ -51,7 +53,8 @@ def _softmax(s: NDArray[Any], positive: int) -> float:
     for j in range(len(s)):
         s[j] /= total
     s[positive] -= 1.0
-    return np.log(total) - target
+    loss: float = np.log(total) - target
+    return loss
 
 
 @serial
@@ -131,7 +134,7 @@ def _weighted_pairs(s: NDArray[Any], positive: int, kind: int, regularization: f
             slope -= w * steep
     s[positive] = slope
     if kind == BPR_MAX:
-        return np.log(total) - np.log(shares) + max(top - target, 0.0) + regularization * squares
+        inner = np.log(total) - np.log(shares) + max(top - target, 0.0) + regularization * squares
     return inner
 
 

@@ -49,22 +49,23 @@ def softmax_loss(
     n, d = table.shape
     tile = max(1, BLOCK_WORK // (BLOCK * d))  # items of one product
     part = -(-n // (_SLOTS * tile)) * tile
-    log_sums = np.empty(len(rows), h.dtype)
+    tops, totals = np.empty(len(rows), h.dtype), np.empty(len(rows), h.dtype)
     parts = np.zeros((-(-n // part), *h.shape), h.dtype)
     wanted = targets[rows]
     with threads(n_threads):
-        _log_sums(log_sums, h, table, bias, tile)
-        _softmax_gradients(parts, dtable, dbias, h, table, bias, wanted, factors * scale, log_sums, tile, part)
+        _sums(tops, totals, h, table, bias, tile)
+        shares = factors * scale / totals
+        _softmax_gradients(parts, dtable, dbias, h, table, bias, wanted, factors * scale, shares, tops, tile, part)
     dh[...] = 0.0
     dh[rows] = parts.sum(axis=0)
     scores = _target_scores(h, table, bias, wanted)
-    return float(np.sum(factors * (log_sums.astype(np.float64) - scores)))
+    return float(np.sum(factors * (np.log(totals.astype(np.float64)) + tops - scores)))
 
 
 @serial
 def scores_of(h: Array, items: Array, bias: Array) -> Array:
     """Return h items^T + bias for a tile of rows and one of items."""
-    scores = np.dot(h, items.T)
+    scores: Array = np.dot(h, items.T)
     if len(bias) > 0:
         for r in range(len(scores)):
             for i in range(len(items)):
@@ -101,14 +102,14 @@ def _target_scores(h: Array, table: Array, bias: Array, targets: I32) -> NDArray
 
 
 @parallel
-def _log_sums(log_sums: Array, h: Array, table: Array, bias: Array, tile: int) -> None:
-    """log_sums[t] = log of the sum of e^score."""
+def _sums(tops: Array, totals: Array, h: Array, table: Array, bias: Array, tile: int) -> None:
+    """tops[t] = largest score, totals[t] = sum of e^(score - top)."""
     for block in prange(-(-len(h) // BLOCK)):
-        _log_sums_block(log_sums, h, table, bias, tile, block * BLOCK)
+        _sums_block(tops, totals, h, table, bias, tile, block * BLOCK)
 
 
 @serial
-def _log_sums_block(log_sums: Array, h: Array, table: Array, bias: Array, tile: int, first: int) -> None:
+def _sums_block(tops: Array, totals: Array, h: Array, table: Array, bias: Array, tile: int, first: int) -> None:
     """A tile of rows, with a running maximum."""
     stop = min(len(h), first + BLOCK)
     top, total = np.full(stop - first, -np.inf, h.dtype), np.zeros(stop - first, h.dtype)
@@ -123,7 +124,7 @@ def _log_sums_block(log_sums: Array, h: Array, table: Array, bias: Array, tile: 
             for i in range(scores.shape[1]):
                 total[r] += np.exp(scores[r, i] - best)
     for r in range(stop - first):
-        log_sums[first + r] = top[r] + np.log(total[r])
+        tops[first + r], totals[first + r] = top[r], total[r]
 
 
 @parallel
@@ -136,7 +137,8 @@ def _softmax_gradients(
     bias: Array,
     targets: I32,
     factors: Array,
-    log_sums: Array,
+    shares: Array,
+    tops: Array,
     tile: int,
     part: int,
 ) -> None:
@@ -146,7 +148,7 @@ def _softmax_gradients(
         for j in range(slot * part, end, tile):
             stop = min(j + tile, end)
             own = dtable[j:stop], dbias[j:stop], table[j:stop], bias[j:stop]
-            _softmax_tile(parts[slot], *own, h, targets, factors, log_sums, j)
+            _softmax_tile(parts[slot], *own, h, targets, factors, shares, tops, j)
 
 
 @serial
@@ -159,7 +161,8 @@ def _softmax_tile(
     h: Array,
     targets: I32,
     factors: Array,
-    log_sums: Array,
+    shares: Array,
+    tops: Array,
     j: int,
 ) -> None:
     """All rows, and the items from j on; adds to dh, overwrites dtable and dbias."""
@@ -169,12 +172,12 @@ def _softmax_tile(
         rows = h[first : first + BLOCK]
         p = scores_of(rows, items, bias)
         for r in range(len(rows)):
-            factor, shift = factors[first + r], log_sums[first + r]
+            share, top = shares[first + r], tops[first + r]
             for i in range(len(items)):
-                p[r, i] = factor * np.exp(p[r, i] - shift)
+                p[r, i] = share * np.exp(p[r, i] - top)
             at = targets[first + r] - j
             if 0 <= at < len(items):
-                p[r, at] -= factor
+                p[r, at] -= factors[first + r]
         add_product(dh[first : first + BLOCK], p, items)
         add_product(dtable, p.T, rows)
         if len(dbias) > 0:

@@ -1,6 +1,6 @@
 // Products of pairs of bfloat16: a lane of 32 bits holds two of them, the first in the lower half. AVX512-BF16
 // multiplies and adds 32 at once, but no level promises it: code that uses it stands between RF_BF16_BEGIN and
-// RF_BF16_END, with nothing but headers of its own, and is only called where has_bf16() says so.
+// RF_BF16_END, and is only called where has_bf16() says so.
 #pragma once
 
 #include "core/simd.h"
@@ -47,9 +47,9 @@ RF_INLINE VecInt bf16_lanes(Vec first, Vec second) {
 #if defined(__AVX512F__)
   typedef int16_t Half __attribute__((vector_size(64)));
   const Half both = reinterpret_cast<Half>(_mm512_cvtne2ps_pbh(second, first));
-  return reinterpret_cast<VecInt>(__builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
-                                                          23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
-                                                          31));
+  return reinterpret_cast<VecInt>(__builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22,
+                                                          7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,
+                                                          15, 31));
 #else
   VecInt out;
   for (int i = 0; i < kLanes; ++i) out[i] = bf16_pair(first[i], second[i]);

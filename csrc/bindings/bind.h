@@ -6,8 +6,10 @@
 namespace recsys_fast::bindings {
 
 void bind_als(pybind11::module_& m);
+void bind_caser(pybind11::module_& m);
 void bind_conv(pybind11::module_& m);
 void bind_csr(pybind11::module_& m);
+void bind_dense(pybind11::module_& m);
 void bind_fm(pybind11::module_& m);
 void bind_gram(pybind11::module_& m);
 void bind_linear(pybind11::module_& m);

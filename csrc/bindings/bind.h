@@ -6,12 +6,14 @@
 namespace recsys_fast::bindings {
 
 void bind_als(pybind11::module_& m);
+void bind_caser(pybind11::module_& m);
 void bind_conv(pybind11::module_& m);
 void bind_csr(pybind11::module_& m);
 void bind_embedding(pybind11::module_& m);
 void bind_attention(pybind11::module_& m);
 void bind_csr(pybind11::module_& m);
 void bind_feed_forward(pybind11::module_& m);
+void bind_dense(pybind11::module_& m);
 void bind_fm(pybind11::module_& m);
 void bind_gram(pybind11::module_& m);
 void bind_linear(pybind11::module_& m);

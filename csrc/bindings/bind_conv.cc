@@ -83,13 +83,12 @@ void bind_conv(py::module_& m) {
           const Input given(dy, "dy"), n1(normal1, "normal1"), n2(normal2, "normal2"), inv(inverse, "inverse");
           const Input a1(w1, "w1"), g1(gamma1, "gamma1"), t1(beta1, "beta1");
           const Input a2(w2, "w2"), g2(gamma2, "gamma2"), t2(beta2, "beta2");
-          const ConvBlock block{{in.weights(a1, "size of w1"), nullptr, in.vector(g1, "size of gamma1"),
-                                 in.vector(t1, "size of beta1")},
-                                {in.weights(a2, "size of w2"), nullptr, in.vector(g2, "size of gamma2"),
-                                 in.vector(t2, "size of beta2")},
-                                kernel_size,
-                                dilation,
-                                {dropout, seed, step, site}};
+          const ConvBlock block{
+              {in.weights(a1, "size of w1"), nullptr, in.vector(g1, "size of gamma1"), in.vector(t1, "size of beta1")},
+              {in.weights(a2, "size of w2"), nullptr, in.vector(g2, "size of gamma2"), in.vector(t2, "size of beta2")},
+              kernel_size,
+              dilation,
+              {dropout, seed, step, site}};
           const ConvSaved<const float> saved{in.rows(n1, "size of normal1"), in.rows(n2, "size of normal2"),
                                              in.pairs(inv)};
           const ConvLayerGradients first{in.weights(da1, "size of dw1"), in.vector(dc1, "size of db1"),
@@ -98,9 +97,8 @@ void bind_conv(py::module_& m) {
                                           in.vector(dg2, "size of dgamma2"), in.vector(dt2, "size of dbeta2")};
           float* into = in.rows(out, "size of dx");
           const float* from = in.rows(given, "size of dy");
-          without_gil([&] {
-            causal_conv_block_backward<Cpu>(into, first, second, from, saved, in.view(), block, n_threads);
-          });
+          without_gil(
+              [&] { causal_conv_block_backward<Cpu>(into, first, second, from, saved, in.view(), block, n_threads); });
         });
 }
 

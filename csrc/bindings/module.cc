@@ -22,7 +22,9 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   recsys_fast::set_poll_interrupt(bindings::poll_python_signals);
   m.attr("lanes") = recsys_fast::kLanes;
   bindings::bind_csr(m);
+  bindings::bind_caser(m);
   bindings::bind_conv(m);
+  bindings::bind_dense(m);
   bindings::bind_linear(m);
   bindings::bind_negatives(m);
   bindings::bind_gram(m);

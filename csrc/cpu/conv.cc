@@ -9,10 +9,10 @@
 namespace recsys_fast {
 namespace {
 
-constexpr int64_t kForwardRows = 96;               // of a tile: with weights and results it stays in L2
-constexpr int64_t kBackwardRows = 128;             // more, for the sums over them
-constexpr int64_t kSlots = 8, kSlotRows = 128;     // copies of gradients, and what is worth one
-constexpr int64_t kReduceRows = 32;                // rows of weights whose copies a worker adds
+constexpr int64_t kForwardRows = 96;            // of a tile: with weights and results it stays in L2
+constexpr int64_t kBackwardRows = 128;          // more, for the sums over them
+constexpr int64_t kSlots = 8, kSlotRows = 128;  // copies of gradients, and what is worth one
+constexpr int64_t kReduceRows = 32;             // rows of weights whose copies a worker adds
 
 // A layer with rows padded to whole vectors.
 struct PaddedLayer {
@@ -71,8 +71,8 @@ void convolve_back(float* da, const float* start, const float* dc, const PaddedL
   }
 }
 
-void add_weight_gradient(float* dw, const float* a, int64_t a_row, const float* dc, const Shape& shape, int64_t dilation,
-                         const TapRows& rows) {
+void add_weight_gradient(float* dw, const float* a, int64_t a_row, const float* dc, const Shape& shape,
+                         int64_t dilation, const TapRows& rows) {
   for (int64_t tap = 0; tap < shape.n_taps; ++tap) {
     const int64_t shift = shift_of(tap, shape.n_taps, dilation);
     rows_outer(dw + tap * shape.d * shape.dp, a, a_row, shift, shape.d, dc, shape.dp, rows.rows(), rows.count(shift));
@@ -195,8 +195,8 @@ void causal_conv_block_backward<Cpu>(float* dx, ConvLayerGradients first, ConvLa
     for (int64_t i = begin; i < end; ++i) {
       const bool is_first = i < n_weights;
       const int64_t row = is_first ? i : i - n_weights;
-      add_slots((is_first ? first.w : second.w) + row * d, (is_first ? sums[0].first.w : sums[0].second.w) + row * shape.dp,
-                stride, n_slots, d);
+      add_slots((is_first ? first.w : second.w) + row * d,
+                (is_first ? sums[0].first.w : sums[0].second.w) + row * shape.dp, stride, n_slots, d);
     }
   });
   for (const auto& [out, from] : {std::pair{first, sums[0].first}, std::pair{second, sums[0].second}}) {

@@ -51,60 +51,61 @@ inline void rows_times(float* c, int64_t c_shift, const float* start, const floa
                        const float* b, int64_t width, int64_t n_k, const int32_t* rows, int64_t n) {
   for (int64_t j = 0; j < width; j += kTileVectors * kLanes) {
     for (int64_t r = 0; r < n; r += kTileRows) {
-      with_tile<kTileRows, kTileVectors>(
-          std::min<int64_t>(kTileRows, n - r), (width - j) / kLanes, [&]<int MR, int NV>() {
-            const float* left[MR];
-            float* at[MR];
-            Vec sum[MR][NV];
+      with_tile<kTileRows, kTileVectors>(std::min<int64_t>(kTileRows, n - r), (width - j) / kLanes,
+                                         [&]<int MR, int NV>() {
+                                           const float* left[MR];
+                                           float* at[MR];
+                                           Vec sum[MR][NV];
 #pragma GCC unroll 16
-            for (int i = 0; i < MR; ++i) {
-              left[i] = a + (rows[r + i] - a_shift) * a_row;
-              at[i] = c + (rows[r + i] - c_shift) * width + j;
-              const float* from = start != nullptr ? start + j : at[i];
+                                           for (int i = 0; i < MR; ++i) {
+                                             left[i] = a + (rows[r + i] - a_shift) * a_row;
+                                             at[i] = c + (rows[r + i] - c_shift) * width + j;
+                                             const float* from = start != nullptr ? start + j : at[i];
 #pragma GCC unroll 8
-              for (int v = 0; v < NV; ++v) sum[i][v] = load(from + v * kLanes);
-            }
-            gemm_accumulate<MR, NV>(sum, n_k, left, 1, b + j, width);
+                                             for (int v = 0; v < NV; ++v) sum[i][v] = load(from + v * kLanes);
+                                           }
+                                           gemm_accumulate<MR, NV>(sum, n_k, left, 1, b + j, width);
 #pragma GCC unroll 16
-            for (int i = 0; i < MR; ++i) {
+                                           for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 8
-              for (int v = 0; v < NV; ++v) store(at[i] + v * kLanes, sum[i][v]);
-            }
-          });
+                                             for (int v = 0; v < NV; ++v) store(at[i] + v * kLanes, sum[i][v]);
+                                           }
+                                         });
     }
   }
 }
 
 // c (n_i, width) += sum over the n listed rows t of a[t - shift]^T b[t]; a (., n_i) with rows a_row apart, b and c with
 // rows `width` apart.
-inline void rows_outer(float* c, const float* a, int64_t a_row, int64_t shift, int64_t n_i, const float* b, int64_t width,
-                       const int32_t* rows, int64_t n) {
+inline void rows_outer(float* c, const float* a, int64_t a_row, int64_t shift, int64_t n_i, const float* b,
+                       int64_t width, const int32_t* rows, int64_t n) {
   for (int64_t j = 0; j < width; j += kTileVectors * kLanes) {
     for (int64_t i0 = 0; i0 < n_i; i0 += kTileRows) {
-      with_tile<kTileRows, kTileVectors>(
-          std::min<int64_t>(kTileRows, n_i - i0), (width - j) / kLanes, [&]<int MR, int NV>() {
-            Vec sum[MR][NV] = {};
-            for (int64_t r = 0; r < n; ++r) {
-              const int64_t t = rows[r];
-              const float* left = a + (t - shift) * a_row + i0;
-              const float* right = b + t * width + j;
-              Vec column[NV];
+      with_tile<kTileRows, kTileVectors>(std::min<int64_t>(kTileRows, n_i - i0), (width - j) / kLanes,
+                                         [&]<int MR, int NV>() {
+                                           Vec sum[MR][NV] = {};
+                                           for (int64_t r = 0; r < n; ++r) {
+                                             const int64_t t = rows[r];
+                                             const float* left = a + (t - shift) * a_row + i0;
+                                             const float* right = b + t * width + j;
+                                             Vec column[NV];
 #pragma GCC unroll 8
-              for (int v = 0; v < NV; ++v) column[v] = load(right + v * kLanes);
+                                             for (int v = 0; v < NV; ++v) column[v] = load(right + v * kLanes);
 #pragma GCC unroll 16
-              for (int i = 0; i < MR; ++i) {
-                const Vec x = broadcast(left[i]);
+                                             for (int i = 0; i < MR; ++i) {
+                                               const Vec x = broadcast(left[i]);
 #pragma GCC unroll 8
-                for (int v = 0; v < NV; ++v) sum[i][v] += x * column[v];
-              }
-            }
+                                               for (int v = 0; v < NV; ++v) sum[i][v] += x * column[v];
+                                             }
+                                           }
 #pragma GCC unroll 16
-            for (int i = 0; i < MR; ++i) {
-              float* at = c + (i0 + i) * width + j;
+                                           for (int i = 0; i < MR; ++i) {
+                                             float* at = c + (i0 + i) * width + j;
 #pragma GCC unroll 8
-              for (int v = 0; v < NV; ++v) store(at + v * kLanes, load(at + v * kLanes) + sum[i][v]);
-            }
-          });
+                                             for (int v = 0; v < NV; ++v)
+                                               store(at + v * kLanes, load(at + v * kLanes) + sum[i][v]);
+                                           }
+                                         });
     }
   }
 }

@@ -21,6 +21,7 @@ inline Dropout mask_of(const DropoutMask& mask) { return Dropout(mask.rate, mask
 
 // The first min(n, kLanes) elements at p, zeros behind them.
 RF_INLINE Vec load_up_to(const float* p, int64_t n) { return n >= kLanes ? load(p) : load_first(p, n); }
+RF_INLINE VecInt load_up_to(const int32_t* p, int64_t n) { return n >= kLanes ? load(p) : load_first(p, n); }
 RF_INLINE void store_up_to(float* p, Vec v, int64_t n) {
   if (n >= kLanes) {
     store(p, v);

@@ -19,8 +19,9 @@ struct CaserSizes {
   int64_t width() const { return n_maxima() + n_vertical * d; }
 };
 
-// z (n, width) = D([max over p of relu(x[p : p + i] . w_i[:, f] + b), height by height; sum_l x[l] w_v[l, c] + b_v[c]]) of
-// windows x (n window, d); argmax (n, n_maxima) is the first p of the maximum, -1 where none is positive. Overwrites.
+// z (n, width) = D([max over p of relu(x[p : p + i] . w_i[:, f] + b), height by height; sum_l x[l] w_v[l, c] + b_v[c]])
+// of windows x (n window, d); argmax (n, n_maxima) is the first p of the maximum, -1 where none is positive.
+// Overwrites.
 template <class Device>
 void caser_forward(float* z, int32_t* argmax, const float* x, const CaserWeights& weights, const CaserSizes& sizes,
                    const DropoutMask& dropout, int n_threads);

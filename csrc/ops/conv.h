@@ -33,8 +33,8 @@ struct ConvSaved {
   T *normal1, *normal2, *inverse;
 };
 
-// y = x + D(relu(LN2(conv2(relu(LN1(conv1(x))))))), conv(x)[t] = b + sum_j x[t - (kernel_size - 1 - j) dilation] w_j, zeros
-// before a sequence's start. Yuan et al. 2019, figure 3b. y (n_rows, d) and saved are overwritten. Deterministic.
+// y = x + D(relu(LN2(conv2(relu(LN1(conv1(x))))))), conv(x)[t] = b + sum_j x[t - (kernel_size - 1 - j) dilation] w_j,
+// zeros before a sequence's start. Yuan et al. 2019, figure 3b. y (n_rows, d) and saved are overwritten. Deterministic.
 template <class Device>
 void causal_conv_block_forward(float* y, ConvSaved<float> saved, Packed<const float> x, const ConvBlock& block,
                                float eps, int n_threads);

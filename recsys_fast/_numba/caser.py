@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from recsys_fast._numba.dense import sum_parts
+from recsys_fast._numba.dense import pieces, sum_parts
 from recsys_fast._numba.dropout import Drop, dropout_at, dropout_key
-from recsys_fast._numba.parallel import inputs, parallel, serial, threads
+from recsys_fast._numba.parallel import inputs, serial
+from recsys_fast._numba.pieces import run_pieces
 
 Array = NDArray[Any]
 I32 = NDArray[np.int32]
@@ -66,11 +67,22 @@ def _forward_window(
             z[k] *= dropout_at(drop, i, k, len(z))
 
 
-@parallel
+@serial
 def _forward(
-    z: Array, argmax: I32, x: Array, w_h: Array, b_h: Array, w_v: Array, b_v: Array, window: int, drop: Drop
+    z: Array,
+    argmax: I32,
+    x: Array,
+    w_h: Array,
+    b_h: Array,
+    w_v: Array,
+    b_v: Array,
+    window: int,
+    drop: Drop,
+    begin: int,
+    end: int,
 ) -> None:
-    for i in prange(len(z)):
+    """Windows begin to end."""
+    for i in range(begin, end):
         _forward_window(z[i], argmax[i], x[i], w_h, b_h, w_v, b_v, window, drop, i)
 
 
@@ -92,10 +104,11 @@ def caser_forward(
     n_threads: int,
 ) -> None:
     """z = D(horizontal, vertical convolutions of windows); see ``recsys_fast.ops.caser_forward``."""
-    with threads(n_threads):
-        x, w_h, b_h, w_v, b_v = inputs(x, w_h, b_h, w_v, b_v)
-        drop = dropout_key(float(dropout), np.uint64(seed), step, site)
-        _forward(z, argmax, x.reshape(len(z), window * x.shape[1]), w_h, b_h, w_v, b_v, window, drop)
+    x, w_h, b_h, w_v, b_v = inputs(x, w_h, b_h, w_v, b_v)
+    drop = dropout_key(float(dropout), np.uint64(seed), step, site)
+    flat = x.reshape(len(z), window * x.shape[1])
+    given: tuple[Any, ...] = (z, argmax, flat, w_h, b_h, w_v, b_v, window, drop)
+    run_pieces(pieces(len(z)), n_threads, lambda: partial(_forward, *given))
 
 
 @serial
@@ -152,10 +165,13 @@ def _backward_window(
     _vertical_back(dx, dw_v, db_v, gradient[len(db_h) :], x, w_v, window)
 
 
-@parallel
+@serial
 def _backward(
     dx: Array,
-    parts: tuple[Array, Array, Array, Array],
+    dw_h: Array,
+    db_h: Array,
+    dw_v: Array,
+    db_v: Array,
     dz: Array,
     argmax: I32,
     x: Array,
@@ -163,10 +179,13 @@ def _backward(
     w_v: Array,
     window: int,
     drop: Drop,
+    begin: int,
+    end: int,
 ) -> None:
-    n, n_slots = len(dz), len(parts[0])
-    for slot in prange(n_slots):
-        out = (parts[0][slot], parts[1][slot], parts[2][slot], parts[3][slot])
+    """Slots begin to end, each with gradients of parameters of its own."""
+    n, n_slots = len(dz), len(dw_h)
+    for slot in range(begin, end):
+        out = (dw_h[slot], db_h[slot], dw_v[slot], db_v[slot])
         for i in range(slot * n // n_slots, (slot + 1) * n // n_slots):
             _backward_window(dx[i], *out, dz[i], argmax[i], x[i], w_h, w_v, window, drop, i)
 
@@ -192,14 +211,14 @@ def caser_backward(
     n_threads: int,
 ) -> None:
     """Gradients of ``caser_forward``; see ``recsys_fast.ops.caser_backward``."""
-    with threads(n_threads):
-        dz, argmax, x, w_h, w_v = inputs(dz, argmax, x, w_h, w_v)
-        drop = dropout_key(float(dropout), np.uint64(seed), step, site)
-        n_slots = min(_SLOTS, max(1, len(dz) // _SLOT_WINDOWS))
-        shapes = (dw_h.shape, db_h.shape, dw_v.shape, w_v.shape[1:])
-        parts = [np.zeros((n_slots, *shape), x.dtype) for shape in shapes]
-        flat = x.reshape(len(dz), window * x.shape[1])
-        _backward(dx.reshape(flat.shape), tuple(parts), dz, argmax, flat, w_h, w_v, window, drop)
-        for out, terms in zip((dw_h, db_h, dw_v, db_v), parts, strict=True):
-            if out.size:
-                sum_parts(out, terms)
+    dz, argmax, x, w_h, w_v = inputs(dz, argmax, x, w_h, w_v)
+    drop = dropout_key(float(dropout), np.uint64(seed), step, site)
+    n_slots = min(_SLOTS, max(1, len(dz) // _SLOT_WINDOWS))
+    shapes = (dw_h.shape, db_h.shape, dw_v.shape, w_v.shape[1:])
+    parts = [np.zeros((n_slots, *shape), x.dtype) for shape in shapes]
+    flat = x.reshape(len(dz), window * x.shape[1])
+    given: tuple[Any, ...] = (dx.reshape(flat.shape), *parts, dz, argmax, flat, w_h, w_v, window, drop)
+    run_pieces(range(n_slots + 1), n_threads, lambda: partial(_backward, *given))
+    for out, terms in zip((dw_h, db_h, dw_v, db_v), parts, strict=True):
+        if out.size:
+            sum_parts(out, terms)

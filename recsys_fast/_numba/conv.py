@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from recsys_fast._numba.dense import add_column_sums, add_product, n_slots, sum_parts
+from recsys_fast._numba.dense import add_column_sums, add_product, n_slots, pieces, sum_parts
 from recsys_fast._numba.dropout import Drop, dropout_at, dropout_key
-from recsys_fast._numba.parallel import inputs, parallel, serial, threads
+from recsys_fast._numba.parallel import inputs, serial
+from recsys_fast._numba.pieces import run_pieces
 
 Array = NDArray[Any]
 
@@ -118,10 +119,12 @@ def _forward_sequence(
     y += x
 
 
-@parallel
+@serial
 def _forward(
     y: Array,
-    saved: tuple[Array, Array, Array],
+    normal1: Array,
+    normal2: Array,
+    inverse: Array,
     x: Array,
     row_ptr: NDArray[np.int64],
     first: tuple[Array, Array, Array, Array],
@@ -129,11 +132,14 @@ def _forward(
     dilation: int,
     eps: float,
     drop: Drop,
+    begin: int,
+    end: int,
 ) -> None:
-    for s in prange(len(row_ptr) - 1):
-        rows = slice(row_ptr[s], row_ptr[s + 1])
-        kept = (saved[0][rows], saved[1][rows], saved[2][rows])
-        _forward_sequence(y[rows], *kept, x[rows], first, second, dilation, eps, drop, row_ptr[s])
+    """Sequences begin to end."""
+    for s in range(begin, end):
+        at, to = row_ptr[s], row_ptr[s + 1]
+        kept = (normal1[at:to], normal2[at:to], inverse[at:to])
+        _forward_sequence(y[at:to], *kept, x[at:to], first, second, dilation, eps, drop, at)
 
 
 def causal_conv_block_forward(
@@ -161,12 +167,12 @@ def causal_conv_block_forward(
     n_threads: int,
 ) -> None:
     """y = x + D(relu(LN(conv_2l(relu(LN(conv_l(x))))))); see ``recsys_fast.ops.causal_conv_block_forward``."""
-    with threads(n_threads):
-        x, row_ptr, w1, b1, gamma1, beta1 = inputs(x, row_ptr, w1, b1, gamma1, beta1)
-        w2, b2, gamma2, beta2 = inputs(w2, b2, gamma2, beta2)
-        drop = dropout_key(float(dropout), np.uint64(seed), step, site)
-        first, second = (w1, b1, gamma1, beta1), (w2, b2, gamma2, beta2)
-        _forward(y, (normal1, normal2, inverse), x, row_ptr, first, second, dilation, float(eps), drop)
+    x, row_ptr, w1, b1, gamma1, beta1 = inputs(x, row_ptr, w1, b1, gamma1, beta1)
+    w2, b2, gamma2, beta2 = inputs(w2, b2, gamma2, beta2)
+    drop = dropout_key(float(dropout), np.uint64(seed), step, site)
+    layers = ((w1, b1, gamma1, beta1), (w2, b2, gamma2, beta2))
+    given = (y, normal1, normal2, inverse, x, row_ptr, *layers, dilation, float(eps), drop)
+    run_pieces(pieces(len(row_ptr) - 1), n_threads, lambda: partial(_forward, *given))
 
 
 def _slot_starts(row_ptr: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -207,13 +213,15 @@ def _backward_sequence(
     _convolve_back(dx, dw1, dmid, x, first[0], dilation)
 
 
-@parallel
+@serial
 def _backward(
     dx: Array,
     weights: Array,
     vectors: Array,
     dy: Array,
-    saved: tuple[Array, Array, Array],
+    normal1: Array,
+    normal2: Array,
+    inverse: Array,
     x: Array,
     row_ptr: NDArray[np.int64],
     starts: NDArray[np.int64],
@@ -221,13 +229,16 @@ def _backward(
     second: tuple[Array, Array, Array],
     dilation: int,
     drop: Drop,
+    begin: int,
+    end: int,
 ) -> None:
-    for slot in prange(len(starts) - 1):
+    """Slots begin to end."""
+    for slot in range(begin, end):
         for s in range(starts[slot], starts[slot + 1]):
-            rows = slice(row_ptr[s], row_ptr[s + 1])
-            out = (dx[rows], weights[slot, 0], weights[slot, 1], vectors[slot])
-            given = (dy[rows], saved[0][rows], saved[1][rows], saved[2][rows], x[rows])
-            _backward_sequence(*out, *given, first, second, dilation, drop, row_ptr[s])
+            at, to = row_ptr[s], row_ptr[s + 1]
+            out = (dx[at:to], weights[slot, 0], weights[slot, 1], vectors[slot])
+            given = (dy[at:to], normal1[at:to], normal2[at:to], inverse[at:to], x[at:to])
+            _backward_sequence(*out, *given, first, second, dilation, drop, at)
 
 
 def causal_conv_block_backward(
@@ -261,16 +272,17 @@ def causal_conv_block_backward(
     n_threads: int,
 ) -> None:
     """Gradients of ``causal_conv_block_forward``; see ``recsys_fast.ops.causal_conv_block_backward``."""
-    with threads(n_threads):
-        dy, normal1, normal2, inverse, x, row_ptr = inputs(dy, normal1, normal2, inverse, x, row_ptr)
-        w1, gamma1, beta1, w2, gamma2, beta2 = inputs(w1, gamma1, beta1, w2, gamma2, beta2)
-        drop = dropout_key(float(dropout), np.uint64(seed), step, site)
-        saved, first, second = (normal1, normal2, inverse), (w1, gamma1, beta1), (w2, gamma2, beta2)
-        starts = _slot_starts(row_ptr)
-        weights = np.zeros((len(starts) - 1, 2, *w1.shape), x.dtype)
-        vectors = np.zeros((len(starts) - 1, 6, x.shape[1]), x.dtype)
-        _backward(dx, weights, vectors, dy, saved, x, row_ptr, starts, first, second, dilation, drop)
-        sum_parts(dw1, weights[:, 0])
-        sum_parts(dw2, weights[:, 1])
-        for k, out in enumerate((db1, dgamma1, dbeta1, db2, dgamma2, dbeta2)):
-            sum_parts(out, vectors[:, k])
+    dy, normal1, normal2, inverse, x, row_ptr = inputs(dy, normal1, normal2, inverse, x, row_ptr)
+    w1, gamma1, beta1, w2, gamma2, beta2 = inputs(w1, gamma1, beta1, w2, gamma2, beta2)
+    drop = dropout_key(float(dropout), np.uint64(seed), step, site)
+    starts = _slot_starts(row_ptr)
+    slots, layers = len(starts) - 1, ((w1, gamma1, beta1), (w2, gamma2, beta2))
+    weights = np.zeros((slots, 2, *w1.shape), x.dtype)
+    vectors = np.zeros((slots, 6, x.shape[1]), x.dtype)
+    saved = (normal1, normal2, inverse)
+    given = (dx, weights, vectors, dy, *saved, x, row_ptr, starts, *layers, dilation, drop)
+    run_pieces(range(slots + 1), n_threads, lambda: partial(_backward, *given))
+    sum_parts(dw1, weights[:, 0])
+    sum_parts(dw2, weights[:, 1])
+    for k, out in enumerate((db1, dgamma1, dbeta1, db2, dgamma2, dbeta2)):
+        sum_parts(out, vectors[:, k])

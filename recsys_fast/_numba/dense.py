@@ -1,17 +1,22 @@
-"""A fully connected layer, and the small products that layers are made of; any floating dtype."""
+"""A fully connected layer, and the small products that layers are made of; any floating dtype.
+
+Threads take pieces of loops that are compiled without numba's own parallelism: compiling that takes several times as
+long, for every dtype and layer.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
 from recsys_fast._numba.blas import BLOCK
 from recsys_fast._numba.dropout import Drop, dropout_at, dropout_key
-from recsys_fast._numba.parallel import inlined, inputs, parallel, serial, threads
+from recsys_fast._numba.parallel import inlined, inputs, serial
+from recsys_fast._numba.pieces import run_pieces
 
 Array = NDArray[Any]
 
@@ -50,6 +55,11 @@ def sum_parts(out: Array, parts: Array) -> None:
 def n_slots(n_rows: int) -> int:
     """Return into how many sums the rows of a batch go: a matter of the batch, not of the threads."""
     return min(_SLOTS, max(1, n_rows // _SLOT_ROWS))
+
+
+def pieces(n: int) -> list[int]:
+    """Return bounds that cut n tiles into at most 16 pieces for threads."""
+    return [n * k // 16 for k in range(17)] if n > 16 else list(range(n + 1))
 
 
 @inlined
@@ -95,10 +105,13 @@ def _forward_rows(y: Array, pre: Array, x: Array, w: Array, b: Array, activation
             y[r, k] = _activate(value, activation) * mask
 
 
-@parallel
-def _forward(y: Array, pre: Array, x: Array, w: Array, b: Array, activation: int, drop: Drop) -> None:
+@serial
+def _forward(
+    y: Array, pre: Array, x: Array, w: Array, b: Array, activation: int, drop: Drop, begin: int, end: int
+) -> None:
+    """Tiles begin to end."""
     n = len(x)
-    for tile in prange((n + BLOCK - 1) // BLOCK):
+    for tile in range(begin, end):
         first, last = tile * BLOCK, min(n, (tile + 1) * BLOCK)
         _forward_rows(y[first:last], pre[first:last], x[first:last], w, b, activation, drop, first)
 
@@ -117,9 +130,9 @@ def dense_forward(
     n_threads: int,
 ) -> None:
     """y = D(activation(x w + b)); see ``recsys_fast.ops.dense_forward``."""
-    with threads(n_threads):
-        x, w, b = inputs(x, w, b)
-        _forward(y, pre, x, w, b, activation, dropout_key(float(dropout), np.uint64(seed), step, site))
+    x, w, b = inputs(x, w, b)
+    drop = dropout_key(float(dropout), np.uint64(seed), step, site)
+    run_pieces(pieces(-(-len(x) // BLOCK)), n_threads, lambda: partial(_forward, y, pre, x, w, b, activation, drop))
 
 
 @serial
@@ -152,7 +165,7 @@ def _backward_rows(
         add_product(dx, gradient, w_t)
 
 
-@parallel
+@serial
 def _backward(
     dx: Array,
     dws: Array,
@@ -164,14 +177,17 @@ def _backward(
     w_t: Array,
     activation: int,
     drop: Drop,
+    begin: int,
+    end: int,
 ) -> None:
+    """Slots begin to end."""
     n, slots = len(x), len(dws)
-    for slot in prange(slots):
+    for slot in range(begin, end):
         stop = (slot + 1) * n // slots
         for first in range(slot * n // slots, stop, BLOCK):
-            rows = slice(first, min(first + BLOCK, stop))
-            given = (dy[rows], y[rows], pre[rows], x[rows])
-            _backward_rows(dx[rows], dws[slot], dbs[slot], *given, w_t, activation, drop, first)
+            last = min(first + BLOCK, stop)
+            given = (dy[first:last], y[first:last], pre[first:last], x[first:last])
+            _backward_rows(dx[first:last], dws[slot], dbs[slot], *given, w_t, activation, drop, first)
 
 
 def dense_backward(
@@ -191,12 +207,12 @@ def dense_backward(
     n_threads: int,
 ) -> None:
     """Gradients of ``dense_forward``; see ``recsys_fast.ops.dense_backward``."""
-    with threads(n_threads):
-        dy, y, pre, x, w = inputs(dy, y, pre, x, w)
-        drop = dropout_key(float(dropout), np.uint64(seed), step, site)
-        slots = n_slots(len(x))
-        dws, dbs = np.zeros((slots, *dw.shape), x.dtype), np.zeros((slots, dw.shape[1]), x.dtype)
-        _backward(dx, dws, dbs, dy, y, pre, x, np.ascontiguousarray(w.T), activation, drop)
-        sum_parts(dw, dws)
-        if len(db):
-            sum_parts(db, dbs)
+    dy, y, pre, x, w = inputs(dy, y, pre, x, w)
+    drop = dropout_key(float(dropout), np.uint64(seed), step, site)
+    slots = n_slots(len(x))
+    dws, dbs = np.zeros((slots, *dw.shape), x.dtype), np.zeros((slots, dw.shape[1]), x.dtype)
+    given = (dx, dws, dbs, dy, y, pre, x, np.ascontiguousarray(w.T), activation, drop)
+    run_pieces(range(slots + 1), n_threads, lambda: partial(_backward, *given))
+    sum_parts(dw, dws)
+    if len(db):
+        sum_parts(db, dbs)

@@ -37,11 +37,16 @@ class CausalConv(Block):
     def parameters(self) -> list[Parameter]:
         """Return weights and biases of both convolutions, scales and shifts of both layer norms."""
         d, scale = self.d, 1.0 / math.sqrt(self.d * self.kernel_size)
-        one = [("w", (self.kernel_size * d, d), "uniform"), ("b", (d,), "uniform"), ("gamma", (d,), "ones")]
-        both = [
-            (name + number, shape, init) for number in "12" for name, shape, init in [*one, ("beta", (d,), "zeros")]
+        return [
+            parameter
+            for number in "12"
+            for parameter in (
+                Parameter("w" + number, (self.kernel_size * d, d), "uniform", scale),
+                Parameter("b" + number, (d,), "uniform", scale),
+                Parameter("gamma" + number, (d,), "ones"),
+                Parameter("beta" + number, (d,), "zeros"),
+            )
         ]
-        return [Parameter(name, shape, init, scale) for name, shape, init in both]
 
     def forward(self, x: Array, batch: PackedBatch) -> Array:
         """Return ``(n_rows, d)``; an output sees its own and earlier rows of its sequence only."""

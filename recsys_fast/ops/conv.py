@@ -63,7 +63,7 @@ def _as_weights(w: ArrayLike, name: str, d: int) -> F32:
 def _same_taps(w1: F32, w2: F32) -> int:
     if w1.shape != w2.shape:
         raise ValueError(message("shape of w2", w2.shape, f"{w1.shape}, that of w1"))
-    return len(w1) // w1.shape[1]
+    return len(w1) // int(w1.shape[1])
 
 
 def causal_conv_block_forward(
@@ -179,10 +179,9 @@ def causal_conv_block_backward(
     more = [as_vector(v, name, d) for name, v in (("gamma2", gamma2), ("beta2", beta2))]
     taps, places = _same_taps(weights1, weights2), as_positive(dilation, "dilation")
     masks = as_dropout(dropout, seed, step, site)
-    vectors = [np.empty(d, np.float32) for _ in range(6)]
-    out = ConvGradients(
-        np.empty_like(rows), np.empty_like(weights1), *vectors[:3], np.empty_like(weights2), *vectors[3:]
-    )
+    v1, v2 = np.empty((3, d), np.float32), np.empty((3, d), np.float32)
+    dw1, dw2 = np.empty_like(weights1), np.empty_like(weights2)
+    out = ConvGradients(np.empty_like(rows), dw1, v1[0], v1[1], v1[2], dw2, v2[0], v2[1], v2[2])
     backend.get(device).causal_conv_block_backward(
         *out, gradient, *kept, rows, pointers, weights1, *scales, weights2, *more, taps, places, *masks,
         backend.resolve_threads(n_threads),

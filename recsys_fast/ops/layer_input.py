@@ -29,7 +29,8 @@ def as_vector(array: ArrayLike | None, name: str, size: int) -> F32:
     given = np.asarray(array)
     if given.ndim != 1:
         raise ValueError(message(name, f"shape {given.shape}", f"({size},)"))
-    return as_matrix(given[None, :], name, (1, size))[0]
+    vector: F32 = as_matrix(given[None, :], name, (1, size)).reshape(-1)
+    return vector
 
 
 def as_packed_ptr(row_ptr: ArrayLike, n_rows: int) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ namespace recsys_fast::bindings {
 namespace {
 
 Activation activation_of(int activation) {
-  if (activation < 0 || activation > 4) throw ShapeError("activation", activation, 4);
+  if (activation < 0 || activation > 5) throw ShapeError("activation", activation, 5);
   return static_cast<Activation>(activation);
 }
 
@@ -42,7 +42,7 @@ void bind_dense(py::module_& m) {
           check_size("size of y", result.size(), given.size());
           const DenseLayer layer{
               weights.data(), nullptr, rows.d, matrix.d, activation_of(activation), {dropout, seed, step, site}};
-          if (layer.activation == Activation::kGelu) check_size("size of pre", before.size(), given.size());
+          if (needs_argument(layer.activation)) check_size("size of pre", before.size(), given.size());
           without_gil([&] {
             dense_backward<Cpu>(out.data_or_null(), out_w.data(), out_b.data_or_null(), given.data(), result.data(),
                                 before.data_or_null(), in.data(), rows.n, layer, n_threads);

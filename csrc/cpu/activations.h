@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/sigmoid.h"
-#include "ops/feed_forward.h"
+#include "ops/activation.h"
 
 namespace recsys_fast {
 
@@ -53,6 +53,15 @@ RF_INLINE Vec activation_slope(Vec x) {
     return share + x * density;
   }
   return broadcast(1.0f);
+}
+
+// The derivative by the result y; x is looked at only where that does not tell it.
+template <Activation kind>
+RF_INLINE Vec activation_slope(Vec y, Vec x) {
+  if constexpr (kind == Activation::kRelu) return y > 0.0f ? broadcast(1.0f) : Vec{};
+  if constexpr (kind == Activation::kTanh) return 1.0f - y * y;
+  if constexpr (kind == Activation::kSigmoid) return y * (1.0f - y);
+  return activation_slope<kind>(x);
 }
 
 // Calls body with the kind as a compile-time constant.

@@ -4,7 +4,7 @@
 #include "ops/dense.h"
 
 #include "core/thread_pool.h"
-#include "cpu/dense_activation.h"
+#include "cpu/activations.h"
 #include "cpu/layer_scratch.h"
 
 namespace recsys_fast {
@@ -36,7 +36,7 @@ void start_row(float* g, const float* dy, const float* y, const float* pre, floa
   for (int64_t k = 0; k < d; k += kLanes) {
     const Vec before = pre != nullptr ? load_up_to(pre + k, d - k) : Vec{};
     const Vec after = load_up_to(y + k, d - k) * undo;
-    store(g + k, load_up_to(dy + k, d - k) * load(mask + k) * slope<A>(after, before));
+    store(g + k, load_up_to(dy + k, d - k) * load(mask + k) * activation_slope<A>(after, before));
   }
 }
 

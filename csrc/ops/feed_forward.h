@@ -2,11 +2,10 @@
 #pragma once
 
 #include "core/device.h"
+#include "ops/activation.h"
 #include "ops/block.h"
 
 namespace recsys_fast {
-
-enum class Activation { kRelu = 0, kGeluTanh = 1, kTanh = 2, kSigmoid = 3, kIdentity = 4, kGelu = 5 };
 
 struct FeedForwardShape {
   int64_t n_rows, d, h;

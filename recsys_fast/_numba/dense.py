@@ -6,7 +6,6 @@ long, for every dtype and layer.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -15,13 +14,13 @@ from numpy.typing import NDArray
 
 from recsys_fast._numba.blas import BLOCK
 from recsys_fast._numba.dropout import Drop, dropout_at, dropout_key
-from recsys_fast._numba.parallel import inlined, inputs, serial
+from recsys_fast._numba.feed_forward import RELU, SIGMOID, TANH, activate, activation_slope
+from recsys_fast._numba.parallel import inputs, serial
 from recsys_fast._numba.pieces import run_pieces
 
 Array = NDArray[Any]
 
 _SLOTS, _SLOT_ROWS = 8, 128
-_GELU = math.sqrt(2.0 / math.pi)
 
 
 @serial
@@ -62,32 +61,16 @@ def pieces(n: int) -> list[int]:
     return [n * k // 16 for k in range(17)] if n > 16 else list(range(n + 1))
 
 
-@inlined
-def _activate(x: float, activation: int) -> float:
-    if activation == 0:
-        return max(x, 0.0)
-    if activation == 1:
-        return 0.5 * x * (1.0 + math.tanh(_GELU * (x + 0.044715 * x * x * x)))
-    if activation == 2:
-        return math.tanh(x)
-    if activation == 3:
-        return 1.0 / (1.0 + math.exp(-x))
-    return x
-
-
-@inlined
-def _slope(y: float, x: float, activation: int) -> float:
-    """Return the derivative by the result y; GELU looks at its argument x."""
-    if activation == 0:
+@serial
+def _slope(kind: int, y: float, x: float) -> float:
+    """Return the derivative by the result y; x is looked at only where that does not tell it."""
+    if kind == RELU:
         return 1.0 if y > 0.0 else 0.0
-    if activation == 1:
-        t = math.tanh(_GELU * (x + 0.044715 * x * x * x))
-        return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * _GELU * (1.0 + 3.0 * 0.044715 * x * x)
-    if activation == 2:
+    if kind == TANH:
         return 1.0 - y * y
-    if activation == 3:
+    if kind == SIGMOID:
         return y * (1.0 - y)
-    return 1.0
+    return activation_slope(kind, x)
 
 
 @serial
@@ -102,7 +85,7 @@ def _forward_rows(y: Array, pre: Array, x: Array, w: Array, b: Array, activation
             if len(pre):
                 pre[r, k] = value
             mask = dropout_at(drop, first + r, k, d_out) if drop[2] > 0 else 1.0
-            y[r, k] = _activate(value, activation) * mask
+            y[r, k] = activate(activation, value) * mask
 
 
 @serial
@@ -157,7 +140,7 @@ def _backward_rows(
             mask = dropout_at(drop, first + r, k, d_out) if drop[2] > 0 else 1.0
             value = y[r, k] / mask if mask > 0.0 else 0.0
             before = pre[r, k] if len(pre) else value
-            gradient[r, k] = dy[r, k] * mask * _slope(value, before, activation)
+            gradient[r, k] = dy[r, k] * mask * _slope(activation, value, before)
     add_product(dw, np.ascontiguousarray(x.T), gradient)
     add_column_sums(db, gradient)
     if len(dx):

@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Parameter
-from recsys_fast.ops.dense import ACTIVATIONS
+from recsys_fast.ops.feed_forward import as_activation
+
+_NEED_PRE = (1, 5)  # GELU in both forms: its slope looks at its argument
 
 
 class Dense(Block):
@@ -16,7 +18,7 @@ class Dense(Block):
     Args:
         d_in: width of the inputs.
         d_out: width of the outputs.
-        activation: "relu", "gelu", "tanh", "sigmoid" or "identity".
+        activation: "relu", "gelu", "gelu_tanh", "tanh", "sigmoid" or "identity".
         dropout: share of the outputs that training sets to 0.
         bias: whether there is b.
     """
@@ -25,7 +27,7 @@ class Dense(Block):
         self, d_in: int, d_out: int, activation: str = "relu", *, dropout: float = 0.0, bias: bool = True
     ) -> None:
         self.d_in, self.d_out, self.dropout, self.bias = d_in, d_out, dropout, bias
-        self.activation = ACTIVATIONS.index(activation)
+        self.activation = as_activation(activation)
 
     def parameters(self) -> list[Parameter]:
         """Return w, and b where there is one."""
@@ -37,7 +39,7 @@ class Dense(Block):
         """Return ``(n_rows, d_out)`` for ``(n_rows, d_in)``; any number of rows, sequences play no part."""
         n = len(x)
         self._x, self._y = x, self._take("y", n, self.d_out)
-        self._pre = self._take("pre", n, self.d_out) if self.activation == 1 else np.empty((0, 0), x.dtype)
+        self._pre = self._take("pre", n, self.d_out) if self.activation in _NEED_PRE else np.empty((0, 0), x.dtype)
         b = self.values["b"] if self.bias else np.empty(0, x.dtype)
         self.runtime.run("dense_forward", self._y, self._pre, x, self.values["w"], b, *self._mode(batch))
         return self._y

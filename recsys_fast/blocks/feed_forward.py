@@ -6,9 +6,7 @@ from typing import Any
 
 from recsys_fast.blocks.base import Array, PackedBatch, Parameter
 from recsys_fast.blocks.layer_norm import NormedBlock, glorot, norm_number
-from recsys_fast.errors import message
-
-ACTIVATIONS = {"relu": 0, "gelu_tanh": 1, "tanh": 2, "sigmoid": 3, "identity": 4, "gelu": 5}
+from recsys_fast.ops.feed_forward import as_activation
 
 
 class FeedForward(NormedBlock):
@@ -41,10 +39,8 @@ class FeedForward(NormedBlock):
         init: str = "uniform",
         scale: float | None = None,
     ) -> None:
-        if activation not in ACTIVATIONS:
-            raise ValueError(message("activation", repr(activation), "one of " + ", ".join(ACTIVATIONS)))
         self.d, self.hidden, self.norm, self.eps, self.bias = d, hidden or d, norm_number(norm), eps, bias
-        self.activation = ACTIVATIONS[activation]
+        self.activation = as_activation(activation)
         self.dropout = dropout
         self.dropout_hidden = dropout if dropout_hidden is None else dropout_hidden
         self.init, self.scale = init, glorot(init, d, self.hidden) if scale is None else scale

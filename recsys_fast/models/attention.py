@@ -9,7 +9,7 @@ import numpy as np
 from recsys_fast.blocks.attention import MAX_LENGTH, SelfAttention
 from recsys_fast.blocks.base import Block
 from recsys_fast.blocks.embedding import Embedding, ItemTable
-from recsys_fast.blocks.feed_forward import ACTIVATIONS, FeedForward
+from recsys_fast.blocks.feed_forward import FeedForward
 from recsys_fast.blocks.layer_norm import LayerNorm
 from recsys_fast.data.batches import Augmentation
 from recsys_fast.errors import message
@@ -17,6 +17,7 @@ from recsys_fast.models.parameters import check_choice, check_float, check_int
 from recsys_fast.models.sequence import SequenceModel
 from recsys_fast.models.sequence_losses import NextItemLoss
 from recsys_fast.models.sgd_factors import check_flag
+from recsys_fast.ops.feed_forward import ACTIVATIONS
 
 NORMS = ("pre", "post", "query")
 POSITIONS = ("start", "end", "none")
@@ -58,7 +59,7 @@ class AttentionModel(NextItemLoss, SequenceModel):
         check_choice("positions", self.positions, POSITIONS)
         if self.hidden is not None:
             check_int("hidden", self.hidden, 1, 1 << 16)
-        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        check_choice("activation", self.activation, ACTIVATIONS)
         check_flag("item_bias", self.item_bias)
         check_flag("scale_items", self.scale_items)
         check_float("init_scale", self.init_scale, 0.0, above=True, high=1e3)

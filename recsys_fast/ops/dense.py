@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.feed_forward import as_activation
 from recsys_fast.ops.layer_input import as_dropout, as_matrix, as_vector
 
 F32 = NDArray[np.float32]
 
-ACTIVATIONS = ("relu", "gelu", "tanh", "sigmoid", "identity")
+_NEED_PRE = ("gelu", "gelu_tanh")
 
 
 class DenseGradients(NamedTuple):
@@ -22,13 +23,6 @@ class DenseGradients(NamedTuple):
     dx: F32
     dw: F32
     db: F32
-
-
-def as_activation(activation: str) -> int:
-    """Return the number by which backends know an activation."""
-    if activation not in ACTIVATIONS:
-        raise ValueError(message("activation", repr(activation), "one of " + ", ".join(ACTIVATIONS)))
-    return ACTIVATIONS.index(activation)
 
 
 def _as_layer(x: ArrayLike, w: ArrayLike) -> tuple[F32, F32]:
@@ -59,8 +53,8 @@ def dense_forward(
         x: ``(n, d_in)``; this and the other arrays are converted to contiguous float32 where they are not.
         w: ``(d_in, d_out)``.
         b: ``(d_out,)``; None for none.
-        activation: "relu", "gelu" (0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))); Hendrycks, Gimpel 2016), "tanh",
-            "sigmoid" or "identity".
+        activation: "relu", "gelu" (x Phi(x)), "gelu_tanh" (0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)));
+            Hendrycks, Gimpel 2016), "tanh", "sigmoid" or "identity".
         dropout: share of the outputs that D sets to 0, in [0, 1); the others are scaled up.
         seed, step, site: which mask; the same in the backward pass.
         device: backend.
@@ -78,7 +72,7 @@ def dense_forward(
     bias, kind = as_vector(b, "b", d_out), as_activation(activation)
     masks = as_dropout(dropout, seed, step, site)
     y = np.empty((n, d_out), np.float32)
-    pre = np.empty((n, d_out) if activation == "gelu" else (0, 0), np.float32)
+    pre = np.empty((n, d_out) if activation in _NEED_PRE else (0, 0), np.float32)
     backend.get(device).dense_forward(y, pre, rows, weights, bias, kind, *masks, backend.resolve_threads(n_threads))
     return y, pre
 
@@ -118,9 +112,11 @@ def dense_backward(
     shape = (len(rows), weights.shape[1])
     given = as_matrix(dy, "dy", shape), as_matrix(y, "y", shape)
     kind, masks = as_activation(activation), as_dropout(dropout, seed, step, site)
-    if activation == "gelu" and pre is None:
+    if activation in _NEED_PRE and pre is None:
         raise ValueError(message("pre", "None", "the second result of dense_forward", "GELU's slope needs it"))
-    before = as_matrix(pre, "pre", shape) if pre is not None and activation == "gelu" else np.empty((0, 0), np.float32)
+    before = np.empty((0, 0), np.float32)
+    if pre is not None and activation in _NEED_PRE:
+        before = as_matrix(pre, "pre", shape)
     out = DenseGradients(np.empty_like(rows), np.empty_like(weights), np.empty(shape[1], np.float32))
     threads = backend.resolve_threads(n_threads)
     backend.get(device).dense_backward(*out, *given, before, rows, weights, kind, *masks, threads)

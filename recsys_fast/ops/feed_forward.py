@@ -63,7 +63,8 @@ def _as_weights(weights: FeedForwardWeights, norm: str, d: int) -> _Weights:
     return _Weights(w1, as_vector(weights.b1, "b1", h), w2, as_vector(weights.b2, "b2", d), *place)
 
 
-def _activation(name: str) -> int:
+def as_activation(name: str) -> int:
+    """Return the number by which backends know an activation."""
     if name not in ACTIVATIONS:
         raise ValueError(message("activation", repr(name), "one of " + ", ".join(ACTIVATIONS)))
     return ACTIVATIONS.index(name)
@@ -117,7 +118,7 @@ def feed_forward_block_forward(
     mid = np.empty((n, d), np.float32) if norm == "post" else NO_ROWS
     saved = FeedForwardSaved(np.empty((n, w.w1.shape[1]), np.float32), stats, mid)
     backend.get(device).feed_forward_block_forward(
-        y, *saved, rows, w.gamma, w.beta, w.w1, w.b1, w.w2, w.b2, _activation(activation), w.norm, as_eps(eps),
+        y, *saved, rows, w.gamma, w.beta, w.w1, w.b1, w.w2, w.b2, as_activation(activation), w.norm, as_eps(eps),
         as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"), *as_masks(seed, step, site),
         backend.resolve_threads(n_threads),
     )  # fmt: skip
@@ -164,7 +165,7 @@ def feed_forward_block_backward(
     dw1, db1, dw2, db2, dgamma, dbeta = (np.empty_like(a) for a in (w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
     backend.get(device).feed_forward_block_backward(
         dx, dgamma, dbeta, dw1, db1, dw2, db2, given, hidden, stats, mid, rows, w.gamma, w.beta, w.w1, w.w2,
-        _activation(activation), w.norm, as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"),
+        as_activation(activation), w.norm, as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"),
         *as_masks(seed, step, site), backend.resolve_threads(n_threads),
     )  # fmt: skip
     return dx, FeedForwardWeights(dw1, db1, dw2, db2, dgamma, dbeta)

@@ -25,7 +25,7 @@ def packed(lengths: list[int], training: bool = False) -> PackedBatch:
         CausalConv(5, 3, 1),
         CausalConv(4, 2, 3, dropout=0.3),
         CausalConv(3, 1, 1),
-        *(Dense(5, 7, name, dropout=0.3) for name in ("relu", "gelu", "tanh", "sigmoid", "identity")),
+        *(Dense(5, 7, name, dropout=0.3) for name in ("relu", "gelu", "gelu_tanh", "tanh", "sigmoid", "identity")),
         Dense(5, 1, "relu", bias=False),
     ],
     ids=lambda block: type(block).__name__,

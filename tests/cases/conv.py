@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast import ops
-from recsys_fast.ops.dense import ACTIVATIONS
+from recsys_fast.ops.feed_forward import ACTIVATIONS
 from recsys_fast.ops.unchecked import run_unchecked
 
 Array = NDArray[Any]
@@ -158,7 +158,7 @@ class DenseProblem(NamedTuple):
         """Return the same in float64."""
         x, w, b, dy = _wide(self.x, self.w, self.b, self.dy)
         mode = (ACTIVATIONS.index(self.case.activation), self.case.dropout, *MASK.values())
-        y, pre = np.empty_like(dy), np.empty(dy.shape if self.case.activation == "gelu" else (0, 0))
+        y, pre = np.empty_like(dy), np.empty(dy.shape if "gelu" in self.case.activation else (0, 0))
         run_unchecked("dense_forward", y, pre, x, w, b, *mode, device="numba", n_threads=2)
         out = {"dx": np.empty_like(x), "dw": np.empty_like(w), "db": np.empty_like(b)}
         run_unchecked("dense_backward", *out.values(), dy, y, pre, x, w, *mode, device="numba", n_threads=2)

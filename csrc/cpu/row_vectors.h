@@ -44,8 +44,8 @@ RF_INLINE void for_masked_vectors(const Dropout& drop, int64_t row, int64_t d, U
 }
 
 // Threads for a loop over `elements` elements in cache: waking another thread takes longer than what it
-// would save of some 20 us.
-inline int threads_for(int64_t elements, int n_threads) { return elements < (int64_t{1} << 17) ? 1 : n_threads; }
+// would save of a few us.
+inline int threads_for(int64_t elements, int n_threads) { return elements < (int64_t{1} << 15) ? 1 : n_threads; }
 
 // Rows of a chunk of some 16,384 elements.
 inline int64_t grain_rows(int64_t d) { return std::max<int64_t>(8, (int64_t{1} << 14) / std::max<int64_t>(1, d)); }

@@ -274,7 +274,7 @@ class SequenceTrainable(FactorModel):
         self, arrays: dict[str, Array], network: Network, name: str, old: tuple[int, int], new: tuple[int, int]
     ) -> None:
         """Put new rows between those of old items (users) and those behind; moments of new rows are zero."""
-        side = 1 if name == "items" else 0
+        side = 0 if name == "users" else 1
         fresh = network.arrays()
         for key in [key for key in arrays if key.removeprefix("optimizer.").split(".")[0] == name]:
             was, base = arrays[key], fresh.get(key)

@@ -58,7 +58,11 @@ def test_small_batches(lengths: list[int], device: str) -> None:
 
 
 def test_masks_are_off_outside_training(device: str) -> None:
-    for block, width in ((CausalConv(4, dropout=0.5), 4), (CaserConv(4, 3, dropout=0.5), 4), (Dense(4, 6, dropout=0.5), 4)):
+    for block, width in (
+        (CausalConv(4, dropout=0.5), 4),
+        (CaserConv(4, 3, dropout=0.5), 4),
+        (Dense(4, 6, dropout=0.5), 4),
+    ):
         ParameterSet({"it": block}, Runtime(device)).initialise(np.random.default_rng(1))
         x = np.random.default_rng(0).standard_normal((30, width)).astype(np.float32)
         resting = block.forward(x, packed([30])).copy()

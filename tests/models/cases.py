@@ -12,6 +12,8 @@ import recsys_fast as rf
 
 _SMALL = {"d": 8, "n_blocks": 1, "max_len": 6, "batch_size": 8, "n_epochs": 2, "random_state": 0}
 
+_SHORT = {"batch_size": 8, "n_epochs": 2, "random_state": 0}
+
 MODELS: dict[str, Callable[..., Any]] = {
     "als": lambda **k: rf.ALS(4, **{"n_epochs": 2, "random_state": 0, **k}),
     "als-cg": lambda **k: rf.ALS(5, **{"solver": "cg", "n_epochs": 2, "random_state": 0, **k}),
@@ -67,6 +69,25 @@ SEQUENCE_MODELS: dict[str, Callable[..., Any]] = {
     "bert4rec": lambda **k: rf.BERT4Rec(**{**_SMALL, "n_heads": 2, "dropout": 0.1, **k}),
     "bert4rec-pre": lambda **k: rf.BERT4Rec(
         **{**_SMALL, "norm": "pre", "item_bias": False, "last_probability": 0.5, "positions": "start", **k}
+    ),
+    "caser": lambda **k: rf.Caser(8, 4, 2, **{"n_horizontal": 3, "n_vertical": 2, **_SHORT, **k}),
+    "caser-ce": lambda **k: rf.Caser(4, 3, 1, **{"n_vertical": 0, "loss": "ce", "n_negatives": None, **_SHORT, **k}),
+    "gru4rec": lambda **k: rf.GRU4Rec(8, **{"n_negatives": 6, "max_len": 6, **_SHORT, **k}),
+    "gru4rec-bpr-max": lambda **k: rf.GRU4Rec(
+        8,
+        2,
+        **{"loss": "bpr_max", "n_negatives": 5, "dropout": 0.1, "dropout_hidden": 0.1, "max_len": 6, **_SHORT, **k},
+    ),
+    "gru4rec-lstm": lambda **k: rf.GRU4Rec(
+        8,
+        **{"cell": "lstm", "session_parallel": False, "n_negatives": None, "max_len": 6, "truncate": 3, **_SHORT, **k},
+    ),
+    "gru4rec-rnn": lambda **k: rf.GRU4Rec(
+        8, **{"cell": "rnn", "momentum": 0.2, "n_negatives": 4, "shuffle": False, "max_len": 6, **_SHORT, **k}
+    ),
+    "nextitnet": lambda **k: rf.NextItNet(8, (1, 2), **{"max_len": 6, **_SHORT, **k}),
+    "nextitnet-bce": lambda **k: rf.NextItNet(
+        6, (1,), 2, **{"max_len": 6, "loss": "bce", "projection": False, "item_bias": True, **_SHORT, **k}
     ),
     "sasrec": lambda **k: rf.SASRec(**{**_SMALL, **k}),
     "sasrec-bce": lambda **k: rf.SASRec(

@@ -128,7 +128,8 @@ def test_scores_pairs_and_tables_agree(make_sequence: Make) -> None:
     assert isinstance(model.predict(1, 5), float)
     queries, items = model._scoring()
     close((queries @ items.T)[[1, 2, 3]], scores)
-    close(model.encode(model.training_sequences_), queries)
+    everybody = np.arange(model.training_sequences_.n_users)
+    close(model.encode(model.training_sequences_, everybody), queries)
     ids, _ = model.similar_items([3, 5], n=30)
     assert set(ids[0][ids[0] >= 0]) == set(range(20)) - {3}
     assert model.similar_users(0, n=3).ids.shape == (3,)

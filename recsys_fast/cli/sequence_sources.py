@@ -70,7 +70,7 @@ def _ordered(data: Any, name: str) -> Any:
 def _split_set(dataset: Any, args: argparse.Namespace) -> SequenceData:
     """Split a data set: sessions as published, other sequences by leave-one-out, unless asked otherwise."""
     how, name = args.split or "given", dataset.name
-    if dataset.train is not None and dataset.sequences is None or how in dataset.given_splits():
+    if (dataset.train is not None and dataset.sequences is None) or how in dataset.given_splits():
         parts = sources.split_set(dataset, args)
         known = _ordered(parts.train, name)
         return SequenceData(name, known, known, parts.test, parts.negatives)

@@ -120,6 +120,11 @@ class SessionBatches:
             the official code does by default.
         seed: 0 to 2^64 - 1.
         device, n_threads: where random words are drawn; the result depends on neither.
+
+    Attributes:
+        n_batches: steps of epoch 0; with ``shuffle`` other epochs have about as many.
+        n_rows: events with a target, of an epoch.
+        n_short: sessions of less than two events.
     """
 
     def __init__(
@@ -139,6 +144,7 @@ class SessionBatches:
         self.n_short = int((sequences.lengths < 2).sum())
         self._how: dict[str, Any] = {"device": device, "n_threads": n_threads}
         self._fixed = None if shuffle else session_parallel(sequences, batch_size)
+        self.n_batches = self.steps(0).n_steps
 
     def steps(self, k: int) -> SessionSteps:
         """Return all steps of epoch k."""

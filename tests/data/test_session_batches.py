@@ -56,6 +56,7 @@ def test_session_batches_shuffle_by_epoch() -> None:
     data = Sequences([rng.integers(0, 30, rng.integers(0, 9)) for _ in range(200)], n_items=30)
     fixed = SessionBatches(data, 16)
     assert fixed.steps(0) is fixed.steps(5)
+    assert fixed.n_batches == fixed.steps(0).n_steps
     shuffled = SessionBatches(data, 16, shuffle=True, seed=3)
     pairs = sorted(zip(fixed.steps(0).items.tolist(), fixed.steps(0).targets.tolist(), strict=True))
     for k in range(2):

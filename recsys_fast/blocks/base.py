@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,11 +86,12 @@ class Runtime:
         The next call with the same owner and name hands out the same memory, so that training allocates nothing once
         the largest batch has been seen.
         """
-        key, size = (id(owner), name, dtype), math.prod(shape)
+        key, n = (id(owner), name, dtype), shape[0]
         buffer = self._buffers.get(key)
-        if buffer is None or len(buffer) < size:
-            buffer = self._buffers[key] = np.empty(size + size // 4, self.dtype if dtype is None else dtype)
-        return buffer[:size].reshape(shape)
+        if buffer is None or len(buffer) < n or buffer.shape[1:] != shape[1:]:
+            kind = self.dtype if dtype is None else dtype
+            buffer = self._buffers[key] = np.empty((n + n // 4, *shape[1:]), kind)
+        return buffer[:n]
 
 
 class Block(ABC):

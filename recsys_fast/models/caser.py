@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from recsys_fast.blocks.embedding import Embedding, ItemTable
 from recsys_fast.data import Sequences
 from recsys_fast.data.batches import WindowBatches
 from recsys_fast.data.window_batches import windows_before
+from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models.factors import F32
 from recsys_fast.models.parameters import check_float, check_int
 from recsys_fast.models.sequence import SequenceModel
 from recsys_fast.models.sequence_inputs import Packed
 from recsys_fast.models.sequence_losses import NextItemLoss
+from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.training.network import Network
 
 
@@ -37,6 +39,7 @@ class Caser(NextItemLoss, SequenceModel):
         targets: items behind a window that it predicts in training (T of the paper).
         n_horizontal: filters of each height 1 to ``window``.
         n_vertical: vertical filters.
+        user_vectors: whether users have vectors; without them ``z . w_i + b_i`` scores item i, and w_i has ``d`` numbers.
         loss: "bce" as published, or as of ``SASRec``.
         n_negatives: per target; 1 with 3 targets are the published 3 per window.
         negative_alpha, shared_negatives, verify_negatives, log_q, calibration, score_regularization: as of ``SASRec``.
@@ -52,19 +55,17 @@ class Caser(NextItemLoss, SequenceModel):
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
     Attributes:
-        item_factors_: ``(n_items, 2 d + 1) float32``, the bias last.
-        user_factors_: ``(n_users, d) float32``, p_u.
+        item_factors_: ``(n_items, 2 d + 1) float32``, the bias last; ``(n_items, d + 1)`` without ``user_vectors``.
+        user_factors_: ``(n_users, d) float32``, p_u, with ``user_vectors``.
         history_: ``{"loss": [...], metrics ...}``, one number per epoch; the loss is the mean per target.
         seed_: the int that all random numbers came from.
         n_epochs_: finished epochs.
 
-    Raw histories have no user: they get the mean of all users' vectors, and so do users that ``resize`` added.
+    Raw histories have no user: they get the mean of all users' vectors.
 
     References:
         Tang, Wang: Personalized Top-N Sequential Recommendation via Convolutional Sequence Embedding, WSDM 2018.
     """
-
-    _has_user_vectors: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Caser(NextItemLoss, SequenceModel):
         *,
         n_horizontal: int = 16,
         n_vertical: int = 4,
+        user_vectors: bool = True,
         loss: str = "bce",
         n_negatives: int | None = 1,
         negative_alpha: float = 0.0,
@@ -102,6 +104,7 @@ class Caser(NextItemLoss, SequenceModel):
         self.targets = targets
         self.n_horizontal = n_horizontal
         self.n_vertical = n_vertical
+        self.user_vectors = user_vectors
         self.loss = loss
         self.n_negatives = n_negatives
         self.negative_alpha = negative_alpha
@@ -134,7 +137,13 @@ class Caser(NextItemLoss, SequenceModel):
     def user_factors_(self) -> F32:
         """Vectors of the users, ``(n_users, d) float32``."""
         self._check_fitted()
+        if not self.user_vectors:
+            raise NotSupportedError(message("this model has no vectors of users", mend="fit it with user_vectors=True"))
         return self._net().tables[2].values
+
+    @property
+    def _has_user_vectors(self) -> bool:
+        return self.user_vectors
 
     def _check_params(self) -> None:
         check_int("window", self.window, 1, 256)
@@ -143,6 +152,7 @@ class Caser(NextItemLoss, SequenceModel):
         check_int("targets", self.targets, 1, 256)
         check_int("n_horizontal", self.n_horizontal, 1, 4096)
         check_int("n_vertical", self.n_vertical, 0, 4096)
+        check_flag("user_vectors", self.user_vectors)
         self._check_loss()
         check_float("dropout", self.dropout, 0.0, high=0.99)
         if self.init_scale is not None:
@@ -151,11 +161,11 @@ class Caser(NextItemLoss, SequenceModel):
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
         narrow = 1.0 / self.d if self.init_scale is None else self.init_scale
         wide = 0.5 / self.d if self.init_scale is None else self.init_scale
-        items = ItemTable(n_items, 2 * self.d, bias=True, scale=wide)
+        items = ItemTable(n_items, self.d * (1 + self.user_vectors), bias=True, scale=wide)
         inputs = ItemTable(n_items, self.d, scale=narrow, name="inputs")
-        users = ItemTable(n_users, self.d, scale=narrow, name="users")
+        users = [ItemTable(n_users, self.d, scale=narrow, name="users")] if self.user_vectors else []
         conv = CaserConv(self.d, self.window, self.n_horizontal, self.n_vertical, dropout=self.dropout)
-        return [items, inputs, users], {
+        return [items, inputs, *users], {
             "embedding": Embedding(inputs),
             "conv": conv,
             "dense": Dense(conv.d_out, self.d, "relu"),
@@ -164,7 +174,8 @@ class Caser(NextItemLoss, SequenceModel):
     def _make_network(self, runtime: Runtime) -> Network:
         (items, *tables), blocks = self._parts(*self._matrix.shape)
         objective = self._objective()
-        return UserNetwork(items, blocks, objective, self._optimizer(), runtime, seed=self.seed_, tables=tables)
+        kind = UserNetwork if self.user_vectors else Network
+        return kind(items, blocks, objective, self._optimizer(), runtime, seed=self.seed_, tables=tables)
 
     def _objective(self) -> Any:
         return _EveryTarget(super()._objective(), self.targets)
@@ -184,14 +195,16 @@ class Caser(NextItemLoss, SequenceModel):
 
     def _hidden(self, network: Network, packed: Packed) -> tuple[F32, NDArray[np.bool_]]:
         z = Network.forward(network, packed, PackedBatch(packed.row_ptr, network.seed))
+        some = np.ones(len(z), np.bool_)
+        if not self.user_vectors:
+            return z, some
         users = network.tables[2].values
         mean = users.mean(axis=0, dtype=np.float64).astype(np.float32) if len(users) else np.zeros(self.d, np.float32)
-        some = np.ones(len(z), np.bool_)
         return np.column_stack([z, np.broadcast_to(mean, z.shape)]), some
 
     def _encode(self, histories: Sequences, users: NDArray[np.int32] | None = None) -> F32:
         queries = super()._encode(histories)
-        if users is not None:
+        if users is not None and self.user_vectors:
             queries[:, self.d : 2 * self.d] = self._net().tables[2].values[users]
         return queries
 

@@ -267,7 +267,7 @@ def _check_names(reader: Reader | Part, kind: type[Stateful], params: dict[str, 
     known = set(kind._defaults()) - {*_LOCAL, *kind._unsaved}
     if set(params) != known:
         raise reader.fail("parameters", ", ".join(sorted(params))[:200], ", ".join(sorted(known)))
-    return params
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
 
 
 def _count(reader: Reader | Part, state: dict[str, Any], name: str) -> int:

@@ -161,9 +161,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         check_flag("shuffle", self.shuffle)
         check_int("truncate", self.truncate, 0)
         if self.session_parallel and self.truncate:
-            raise ValueError(
-                message("truncate", self.truncate, "0 with session_parallel")
-            )
+            raise ValueError(message("truncate", self.truncate, "0 with session_parallel"))
         _, _, shared = self._resolved()
         if self.session_parallel and self.verify_negatives and not shared and self.loss != "ce":
             mend = "share negatives, or train whole sequences"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -189,8 +189,8 @@ class SASRec(AttentionModel):
             return None, None
         packed = Packed(np.array([0, n], np.int64), np.array(items, np.int32))
         query = network.forward(packed, PackedBatch(packed.row_ptr, network.seed))[-1].copy()
-        caches = []
-        for block in network.blocks[1:]:
+        caches, behind = [], cast("tuple[Any, ...]", network.blocks[1:])
+        for block in behind:
             rows = (0, n) if hasattr(block, "n_heads") else ()
             caches.append(block.start(self.max_len, *rows))
         return query, caches
@@ -200,10 +200,10 @@ class SASRec(AttentionModel):
         if place >= self.max_len:
             state.caches = None
             return None
-        table = network.items
-        x = table.values[item] * np.float32(network.blocks[0].scale)
+        embedding, *behind = cast("tuple[Any, ...]", network.blocks)
+        x: F32 = network.items.values[item] * np.float32(embedding.scale)
         if self.positions == "start":
-            x += network.blocks[0].values["positions"][place]
-        for block, cache in zip(network.blocks[1:], state.caches, strict=True):
+            x += embedding.values["positions"][place]
+        for block, cache in zip(behind, state.caches, strict=True):
             x = block.step(cache, x)
         return x

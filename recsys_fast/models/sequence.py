@@ -105,7 +105,7 @@ class SequenceModel(SequenceTrainable):
 
     def _item_table(self) -> F32:
         items, n_items = self._net().items, self._matrix.n_cols
-        if not len(items.bias):
+        if not items.has_bias:
             return items.values[:n_items]
         table: F32 = self._cached("table", lambda: np.column_stack([items.values, items.bias])[:n_items])
         return table
@@ -146,7 +146,7 @@ class SequenceModel(SequenceTrainable):
 
     def _encode(self, histories: Sequences, users: NDArray[np.int32] | None = None) -> F32:
         packed, network = self._inputs(histories), self._net()
-        biased = len(network.items.bias) > 0
+        biased = network.items.has_bias
         out = np.zeros((len(packed.row_ptr) - 1, network.items.d + biased), np.float32)
         if biased:
             out[:, -1] = 1.0
@@ -284,7 +284,7 @@ class SequenceModel(SequenceTrainable):
         if state.query is None:
             state.query = self._encode(Sequences([state.items], n_items=self._matrix.n_cols))[0]
         query, network, seen = state.query, self._net(), None
-        if len(network.items.bias) and len(query) == network.items.d:
+        if network.items.has_bias and len(query) == network.items.d:
             query = np.append(query, np.float32(1.0))
         if filter_seen:
             own = np.array(sorted(state.seen), np.int32)

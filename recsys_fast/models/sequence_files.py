@@ -34,11 +34,8 @@ def unpack(model: SequenceTrainable, reader: Any, values: dict[str, Any]) -> Non
         if table.has_bias:
             shapes[f"{table.name}.bias"] = (table.n_rows,)
     if steps:
-        of_optimizer = {}
-        for name, shape in shapes.items():
-            whole = (*shape, 1) if name.endswith(".bias") else shape
-            of_optimizer |= {f"optimizer.{name}.{m}": whole for m in model._moments() if 0 not in shape}
-        shapes |= of_optimizer
+        moments = model._moments()
+        shapes |= {f"optimizer.{name}.{m}": shape for name, shape in shapes.items() if 0 not in shape for m in moments}
     arrays = {name: read_table(reader, f"network.{name}", shape) for name, shape in shapes.items()}
     model._stored = arrays, steps
 

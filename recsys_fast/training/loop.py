@@ -16,7 +16,7 @@ DEFAULT_METRICS = ("recall@20", "ndcg@20")
 class Trainer(Protocol):
     """What a model hands to the loop: how to train one epoch, and how to undo a part of one.
 
-    A trainer may also have ``tokens``, the number of sequence elements that its last epoch trained on.
+    A trainer may also have ``tokens_per_second``, the speed of its last epoch over sequences.
     """
 
     def epoch(self) -> float | None:
@@ -153,7 +153,7 @@ def train(
 
 
 def _one_epoch(state: TrainingState, trainer: Trainer) -> None:
-    name, start = type(state.model).__name__, time.perf_counter()
+    name = type(state.model).__name__
     try:
         loss = trainer.epoch()
         if loss is not None and not math.isfinite(loss):
@@ -164,8 +164,7 @@ def _one_epoch(state: TrainingState, trainer: Trainer) -> None:
     except BaseException:
         trainer.rollback()
         raise
-    tokens = getattr(trainer, "tokens", None)
-    state.tokens_per_second = None if tokens is None else tokens / max(1e-9, time.perf_counter() - start)
+    state.tokens_per_second = getattr(trainer, "tokens_per_second", None)
     state.epoch += 1
     state.loss = loss
     if loss is not None:

@@ -9,6 +9,7 @@ overrides ``forward`` and ``backward``.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -85,7 +86,8 @@ class Network:
         tables: Sequence[ItemTable] = (),
     ) -> None:
         self.items, self.tables, self.runtime = items, (items, *tables), runtime
-        self.objective, self.optimizer, self.seed, self.steps = objective, optimizer, seed, 0
+        self.objective, self.optimizer, self.steps = objective, optimizer, 0
+        self.seed = seed & (2**63 - 1)  # which every backend takes as it is
         for place, table in enumerate(self.tables, len(blocks) + 1):
             table.connect(runtime, 8 * place)
         self.parameters = ParameterSet(blocks, runtime)
@@ -100,7 +102,7 @@ class Network:
 
     def forward(self, batch: Any, packed: PackedBatch) -> Array:
         """Return the outputs ``(n_rows, width)``."""
-        x = batch.items
+        x: Array = batch.items
         for block in self.blocks:
             x = block.forward(x, packed)
         return x
@@ -132,22 +134,22 @@ class Network:
         found = {"parameters": self.parameters.values}
         for table in self.tables:
             found |= {table.name: table.values}
-            found |= {f"{table.name}.bias": table.bias} if len(table.bias) else {}
-        return found | {_OPTIMIZER + name: array for name, array in self.optimizer.state().items()}
+            found |= {f"{table.name}.bias": table.bias} if table.has_bias else {}
+        # the optimizer keeps the moments of a table flat or by rows, as it stepped it last
+        for name, array in self.optimizer.state().items():
+            found[_OPTIMIZER + name] = array.reshape(found[name.rpartition(".")[0]].shape)
+        return found
 
     def restore(self, arrays: Mapping[str, Array], steps: int) -> None:
         """Take over copies of what ``arrays`` returned after so many steps."""
         self.steps = steps
-        state = {name.removeprefix(_OPTIMIZER): array for name, array in arrays.items() if name.startswith(_OPTIMIZER)}
-        current = self.optimizer.state()
-        if state.keys() == current.keys():
-            for name, array in state.items():
-                np.copyto(current[name], array)
-        else:
-            self.optimizer.restore(state)
-        for name, array in self.arrays().items():
-            if not name.startswith(_OPTIMIZER):
-                np.copyto(array, arrays[name])
+        current = self.arrays()
+        if arrays.keys() != current.keys():
+            moments = {name: array for name, array in arrays.items() if name.startswith(_OPTIMIZER)}
+            self.optimizer.restore({name.removeprefix(_OPTIMIZER): array for name, array in moments.items()})
+            current = self.arrays()
+        for name, array in current.items():
+            np.copyto(array, arrays[name])
 
 
 class NetworkTrainer:
@@ -159,12 +161,12 @@ class NetworkTrainer:
         batches: of each epoch.
 
     Attributes:
-        tokens: rows that the last epoch went through.
+        tokens_per_second: rows that the last epoch went through, over its seconds.
     """
 
     def __init__(self, model: Any, network: Network, batches: Batches) -> None:
         self.model, self.network, self.batches = model, network, batches
-        self.tokens = 0
+        self.tokens_per_second: float | None = None
         self._kept: dict[str, Array] = {}
         self._kept_steps, self._dirty = 0, False
 
@@ -174,7 +176,7 @@ class NetworkTrainer:
         Raises:
             DivergedError: the loss, a parameter or the optimizer's state is not finite.
         """
-        done = self.model.n_epochs_ if self.model.is_fitted else 0
+        start, done = time.perf_counter(), self.model.n_epochs_ if self.model.is_fitted else 0
         self._keep()
         self._dirty = True
         self.model._changed()
@@ -191,7 +193,7 @@ class NetworkTrainer:
         for name, array in self.network.arrays().items():
             if not finite(array):
                 raise self._diverged(done, f"{name} inf or NaN")
-        self.tokens = tokens
+        self.tokens_per_second = tokens / max(1e-9, time.perf_counter() - start)
         return total / n_terms if n_terms else 0.0
 
     def _diverged(self, done: int, got: str) -> DivergedError:

@@ -70,8 +70,12 @@ SEQUENCE_MODELS: dict[str, Callable[..., Any]] = {
     "bert4rec-pre": lambda **k: rf.BERT4Rec(
         **{**_SMALL, "norm": "pre", "item_bias": False, "last_probability": 0.5, "positions": "start", **k}
     ),
-    "caser": lambda **k: rf.Caser(8, 4, 2, **{"n_horizontal": 3, "n_vertical": 2, **_SHORT, **k}),
-    "caser-ce": lambda **k: rf.Caser(4, 3, 1, **{"n_vertical": 0, "loss": "ce", "n_negatives": None, **_SHORT, **k}),
+    "caser": lambda **k: rf.Caser(
+        8, 4, 2, **{"user_vectors": False, "n_horizontal": 3, "n_vertical": 2, **_SHORT, **k}
+    ),
+    "caser-ce": lambda **k: rf.Caser(
+        4, 3, 1, **{"user_vectors": False, "n_vertical": 0, "loss": "ce", "n_negatives": None, **_SHORT, **k}
+    ),
     "gru4rec": lambda **k: rf.GRU4Rec(8, **{"n_negatives": 6, "max_len": 6, **_SHORT, **k}),
     "gru4rec-bpr-max": lambda **k: rf.GRU4Rec(
         8,

@@ -39,7 +39,7 @@ class Caser(NextItemLoss, SequenceModel):
         targets: items behind a window that it predicts in training (T of the paper).
         n_horizontal: filters of each height 1 to ``window``.
         n_vertical: vertical filters.
-        user_vectors: whether users have vectors; without them ``z . w_i + b_i`` scores item i, and w_i has ``d`` numbers.
+        user_vectors: whether users have vectors; without them ``z . w_i + b_i`` scores item i, w_i of width ``d``.
         loss: "bce" as published, or as of ``SASRec``.
         n_negatives: per target; 1 with 3 targets are the published 3 per window.
         negative_alpha, shared_negatives, verify_negatives, log_q, calibration, score_regularization: as of ``SASRec``.

@@ -55,8 +55,8 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         shuffle: whether sessions start in another random order each epoch ("session_parallel"); False keeps the order
             of the rows.
         truncate: k > 0 cuts backpropagation through time every k events (without ``session_parallel``).
-        max_len: most recent events that count when training without ``session_parallel``, and for histories; at most
-            4096.
+        max_len: most recent events of a history that count, and of a sequence in training without
+            ``session_parallel``; at most 4096.
         dropout: rate of the embeddings that go in.
         dropout_hidden: rate behind each layer.
         item_bias: whether items have biases.
@@ -77,7 +77,8 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         seed_: the int that all random numbers came from.
         n_epochs_: finished epochs.
 
-    ``update`` is one step of the layers, whatever the length of the history.
+    ``update`` is one step of the layers, whatever the length of the history; the state then remembers more than the last
+    ``max_len`` events.
 
     References:
         Hidasi, Karatzoglou, Baltrunas, Tikk: Session-based Recommendations with Recurrent Neural Networks, ICLR 2016.

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast.blocks.base import PackedBatch
 from recsys_fast.data import Sequences
+from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.base import Recommendations
 from recsys_fast.models.factors import F32

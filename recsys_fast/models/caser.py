@@ -40,13 +40,13 @@ class Caser(NextItemLoss, SequenceModel):
         n_horizontal: filters of each height 1 to ``window``.
         n_vertical: vertical filters.
         user_vectors: whether users have vectors; without them ``z . w_i + b_i`` scores item i, w_i of width ``d``.
-        loss: "bce" as published, or as of ``SASRec``.
+        loss: "bce" as published, or as of ``SASRec``; "ce" over all items with ``n_negatives=None``.
         n_negatives: per target; 1 with 3 targets are the published 3 per window.
         negative_alpha, shared_negatives, verify_negatives, log_q, calibration, score_regularization: as of ``SASRec``.
         dropout: rate of what goes into the dense layer.
         init_scale: standard deviation of the embeddings' start values; None for 1 / width, as published.
         optimizer, learning_rate, clip_norm, warmup_steps, schedule: as of ``SASRec``.
-        weight_decay: added to the gradient, of the rows of a step only.
+        weight_decay: added to the gradient; of tables, that of the rows of a step only ("ce": of all items).
         batch_size: windows of a step.
         n_epochs: passes over all windows.
         compute: as of ``SASRec``.
@@ -61,7 +61,8 @@ class Caser(NextItemLoss, SequenceModel):
         seed_: the int that all random numbers came from.
         n_epochs_: finished epochs.
 
-    Raw histories have no user: they get the mean of all users' vectors.
+    Raw histories have no user: they get the mean of all users' vectors. An empty one is a window of zeros, whose z is
+    that of the filters' biases. Users with fewer than two events are not trained on, and keep the vector of the start.
 
     References:
         Tang, Wang: Personalized Top-N Sequential Recommendation via Convolutional Sequence Embedding, WSDM 2018.
@@ -159,9 +160,10 @@ class Caser(NextItemLoss, SequenceModel):
             check_float("init_scale", self.init_scale, 0.0, above=True, high=1e3)
 
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
+        width = self.d * (1 + self.user_vectors)
         narrow = 1.0 / self.d if self.init_scale is None else self.init_scale
-        wide = 0.5 / self.d if self.init_scale is None else self.init_scale
-        items = ItemTable(n_items, self.d * (1 + self.user_vectors), bias=True, scale=wide)
+        wide = 1.0 / width if self.init_scale is None else self.init_scale
+        items = ItemTable(n_items, width, bias=True, scale=wide)
         inputs = ItemTable(n_items, self.d, scale=narrow, name="inputs")
         users = [ItemTable(n_users, self.d, scale=narrow, name="users")] if self.user_vectors else []
         conv = CaserConv(self.d, self.window, self.n_horizontal, self.n_vertical, dropout=self.dropout)
@@ -185,6 +187,9 @@ class Caser(NextItemLoss, SequenceModel):
         return _PackedWindows(
             WindowBatches(self._sequences, self.window, self.targets, batch_size=self.batch_size, **how)
         )
+
+    def _batch_bytes(self, data: Sequences) -> int:
+        return 24 * data.n_events + 64 * data.n_users + 32 * self.batch_size * (self.window + self.targets)
 
     # ---- use
 

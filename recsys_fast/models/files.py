@@ -150,6 +150,8 @@ def _plain(name: str, value: Any) -> Any:
     """Return a parameter as JSON holds it; generators have no seed to store."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain("", one) for one in value]
     return None if name == "random_state" and not isinstance(value, int) else value
 
 

@@ -13,6 +13,7 @@ from recsys_fast.blocks.base import Array, Block, PackedBatch, Runtime
 from recsys_fast.blocks.dropout import Dropout
 from recsys_fast.blocks.embedding import Embedding, ItemTable
 from recsys_fast.blocks.recurrent import Recurrent
+from recsys_fast.data import Sequences
 from recsys_fast.data.batches import SequenceBatches, SessionBatches
 from recsys_fast.errors import message
 from recsys_fast.models.factors import F32
@@ -33,10 +34,10 @@ class GRU4Rec(NextItemLoss, SequenceModel):
     ``h_t . e_i + b_i``, with the embedding e_i that also goes in ("constrained embedding"). Results are the same bits
     for any number of threads.
 
-    With ``session_parallel`` the training is that of the official code: ``batch_size`` sessions advance side by side
+    With ``session_parallel`` the batches are those of the official code: ``batch_size`` sessions advance side by side
     by one event a step, a lane whose session has ended takes the next one, states are carried on without gradients
-    through time, and the targets of the other lanes are negatives too. Without it whole sequences are trained on, with
-    backpropagation through time.
+    through time. Without it whole sequences are trained on, with backpropagation through time. Either way the other
+    targets of a step are negatives too where ``shared_negatives``.
 
     Args:
         d: width of embeddings, states and outputs.
@@ -44,11 +45,12 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         cell: "gru", "lstm" or "rnn" (tanh).
         loss: "ce", "bpr_max", "top1", "top1_max", "bpr", "bce", "gbce" or "sampled_ce"; "ce" with ``n_negatives`` is
             over the sampled ones, and None there means all items.
-        n_negatives: samples that a step shares; the other targets of the step are negatives besides.
+        n_negatives: samples that a step shares, or of each row (see ``shared_negatives``).
         negative_alpha: negatives are drawn in proportion to (number of events)^negative_alpha; 0 draws uniformly.
-        shared_negatives: whether all rows of a step share them; False draws for every row.
+        shared_negatives: whether all rows of a step share them, and the step's other targets are negatives besides;
+            False draws for every row; None as of ``SASRec``.
         verify_negatives: whether negatives of a row are never items of its user (where they are not shared).
-        log_q: strength of the correction of "ce" for how likely items are drawn, 0 to 1.
+        log_q: strength of the correction of sampled cross-entropy for how likely items are drawn, 0 to 1.
         calibration: t of gbce.
         score_regularization: of bpr_max.
         session_parallel: see above.
@@ -58,7 +60,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         max_len: most recent events of a history that count, and of a sequence in training without
             ``session_parallel``; at most 4096.
         dropout: rate of the embeddings that go in.
-        dropout_hidden: rate behind each layer.
+        dropout_hidden: rate behind each layer; with ``session_parallel`` of the states that are carried on, too.
         item_bias: whether items have biases.
         optimizer: "adagrad" as published, "adam", "adamw" or "sgd".
         learning_rate: at its highest.
@@ -77,7 +79,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         seed_: the int that all random numbers came from.
         n_epochs_: finished epochs.
 
-    ``update`` is one step of the layers, whatever the length of the history; the state then remembers more than the last
+    ``update`` is one step of the layers, whatever the length of the history; states then remember more than the last
     ``max_len`` events.
 
     References:
@@ -163,10 +165,6 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         check_int("truncate", self.truncate, 0)
         if self.session_parallel and self.truncate:
             raise ValueError(message("truncate", self.truncate, "0 with session_parallel"))
-        _, _, shared = self._resolved()
-        if self.session_parallel and self.verify_negatives and not shared and self.loss != "ce":
-            mend = "share negatives, or train whole sequences"
-            raise ValueError(message("verify_negatives", True, "False with session_parallel", mend))
         check_float("dropout", self.dropout, 0.0, high=0.99)
         check_float("dropout_hidden", self.dropout_hidden, 0.0, high=0.99)
         check_flag("item_bias", self.item_bias)
@@ -176,9 +174,11 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         bound = math.sqrt(6.0 / (n_items + self.d))
         table = ItemTable(n_items, self.d, bias=self.item_bias, init="uniform", scale=bound)
         blocks: dict[str, Block] = {"embedding": Embedding(table, 0, self.dropout)}
+        bound = math.sqrt(6.0 / (2 * self.d))
         for k in range(self.n_layers):
-            bound = math.sqrt(6.0 / (2 * self.d))
-            blocks[f"recurrent{k}"] = Recurrent(self.d, self.d, self.cell, truncate=self.truncate, scale=bound)
+            blocks[f"recurrent{k}"] = Recurrent(
+                self.d, self.d, self.cell, truncate=self.truncate, scale=bound, bias_scale=0.0
+            )
             if self.dropout_hidden:
                 blocks[f"dropout{k}"] = Dropout(self.dropout_hidden)
         return [table], blocks
@@ -201,6 +201,11 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         if self.session_parallel:
             return LaneBatches(SessionBatches(self._sequences, self.batch_size, shuffle=self.shuffle, **how))
         return SequenceBatches(self._sequences, "next", max_len=self.max_len, batch_size=self.batch_size, **how)
+
+    def _batch_bytes(self, data: Sequences) -> int:
+        if not self.session_parallel:
+            return super()._batch_bytes(data)
+        return 64 * data.n_events + 32 * data.n_users
 
     # ---- one user, event by event
 
@@ -231,6 +236,7 @@ class LaneBatch(NamedTuple):
     row_ptr: NDArray[np.int64]
     first: NDArray[np.bool_]
     lanes: NDArray[np.int32]
+    users: NDArray[np.int32]
 
 
 class LaneBatches:
@@ -243,13 +249,13 @@ class LaneBatches:
     @property
     def n_batches(self) -> int:
         """Number of steps of the first epoch; with random orders it changes a little."""
-        return self.sessions.steps(0).n_steps
+        return self.sessions.n_batches
 
     def epoch(self, k: int) -> Iterator[LaneBatch]:
         """Yield the steps of epoch k."""
         for step in self.sessions.epoch(k):
             row_ptr = self._row_ptr[: len(step.items) + 1]
-            yield LaneBatch(step.items, step.targets, row_ptr, step.first, step.lanes)
+            yield LaneBatch(step.items, step.targets, row_ptr, step.first, step.lanes, step.users)
 
 
 class LaneNetwork(Network):
@@ -274,10 +280,16 @@ class LaneNetwork(Network):
             layer.state = self._lane_states[k].copy() if whole else self._lane_states[k][lanes]
             if batch.first.any():
                 layer.state[batch.first] = 0.0
-        h = super().forward(batch, packed)
-        for states, layer in zip(self._lane_states, layers, strict=True):
-            states[lanes] = layer.final_state()
-        return h
+        x: Array = batch.items
+        left = iter(self._lane_states)
+        for block in self.blocks:
+            x = block.forward(x, packed)
+            if isinstance(block, Recurrent):
+                states = next(left)
+                states[lanes] = block.final_state()
+            elif isinstance(block, Dropout):  # as the official code does, what goes on is what the next layer saw
+                states[lanes, : x.shape[1]] = x
+        return x
 
 
 def _layers(network: Network) -> list[Recurrent]:

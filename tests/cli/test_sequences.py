@@ -214,3 +214,21 @@ def test_every_sequence_model(name: str, log: Path, tmp_path: Path, capsys: pyte
     for whom in (["--users", "u1,short"], ["--history", "i1,i2", "--history", "i3"]):
         assert main(["recommend", out, *whom, "-n", "3", "--format", "json"]) == 0
         assert [len(one["items"]) for one in json.loads(capsys.readouterr().out)] == [3, 3]
+
+
+def test_parameters_of_several_integers(tmp_path: Path) -> None:
+    parse = parameters.parse_parameters
+    for text in ("1,2,4", "(1, 2, 4)", "[1,2,4]", "1,2,4,"):
+        assert parse(rf.NextItNet, [f"dilations={text}"], None) == {"dilations": (1, 2, 4)}
+    assert parse(rf.NextItNet, ["dilations=3"], None) == {"dilations": (3,)}
+    config = tmp_path / "c.toml"
+    config.write_text("[nextitnet]\ndilations = [1, 2]\nd = 16\n")
+    assert parse(rf.NextItNet, [], str(config)) == {"dilations": (1, 2), "d": 16}
+    config.write_text('dilations = "2,1"\n')
+    assert parse(rf.NextItNet, [], str(config)) == {"dilations": (2, 1)}
+    for bad in ("1,x", "", "1.5"):
+        with pytest.raises(ValueError, match=r"dilations.*integers such as"):
+            parse(rf.NextItNet, [f"dilations={bad}"], None)
+    config.write_text("dilations = [1.5]\n")
+    with pytest.raises(ValueError, match=r"dilations.*integers such as"):
+        parse(rf.NextItNet, [], str(config))

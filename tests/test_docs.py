@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import recsys_fast as rf
@@ -39,9 +40,10 @@ def test_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """All Python blocks of a page in order, in one namespace; data sets by name are small made ones."""
     monkeypatch.chdir(tmp_path)
     made = rf.datasets.synthetic(n_users=300, n_items=120, n_interactions=6000, random_state=0)
-    if made.sequences is None:
-        matrix = made.train
-        made.sequences = rf.Sequences.from_coo(matrix.rows(), matrix.col_idx, shape=matrix.shape)
+    made.sequences = rf.Sequences.from_interactions(
+        rf.Interactions(made.train.csr, timestamps=np.arange(len(made.train)) % 97)
+    )
+    made.test_sequences = made.sequences[:40]
     monkeypatch.setattr(rf.datasets, "load", lambda name: made)
     namespace: dict[str, object] = {}
     for block in _blocks(page, "python"):

@@ -22,6 +22,7 @@ class Recurrent(Block):
         bias: whether the two products have biases.
         truncate: k > 0 cuts backpropagation between the places p - 1 and p of a sequence where p is a multiple of k.
         scale: initial weights and biases are uniform between -scale and scale; None for 1/sqrt(H), as in torch.
+        bias_scale: the same of the biases; None for ``scale``.
 
     Attributes:
         state_width: columns of a state: H, or 2H for the LSTM (h and c side by side).
@@ -42,6 +43,7 @@ class Recurrent(Block):
         bias: bool = True,
         truncate: int = 0,
         scale: float | None = None,
+        bias_scale: float | None = None,
     ) -> None:
         if cell not in _N_GATES:
             raise ValueError(message("cell", repr(cell), "one of " + ", ".join(_N_GATES)))
@@ -49,6 +51,7 @@ class Recurrent(Block):
             raise ValueError(message("activation", repr(activation), "one of " + ", ".join(ACTIVATIONS)))
         self.d_in, self.d, self.cell, self.bias, self.truncate = d_in, d, cell, bias, truncate
         self.scale = d**-0.5 if scale is None else scale
+        self.bias_scale = self.scale if bias_scale is None else bias_scale
         self.state_width = 2 * d if cell == "lstm" else d
         self.state: Array | None = None
         self.want_d_state = False
@@ -63,7 +66,7 @@ class Recurrent(Block):
             Parameter("w_h", (self.d, width), "uniform", self.scale),
         ]
         if self.bias:
-            specs += [Parameter(name, (width,), "uniform", self.scale) for name in ("b_x", "b_h")]
+            specs += [Parameter(name, (width,), "uniform", self.bias_scale) for name in ("b_x", "b_h")]
         return specs
 
     def forward(self, x: Array, batch: PackedBatch) -> Array:

@@ -24,19 +24,21 @@ class SessionBatch(NamedTuple):
         first: ``(B,) bool`` whether the event begins a session: the lane's state starts from zero.
         lanes: ``(B,) int32`` ascending number of each lane, below ``batch_size``: where its state is kept. All
             ``0 .. batch_size - 1``, but for the last steps, when lanes have run out of sessions.
+        users: ``(B,) int32`` row of the ``Sequences`` that each lane is in.
     """
 
     items: NDArray[np.int32]
     targets: NDArray[np.int32]
     first: NDArray[np.bool_]
     lanes: NDArray[np.int32]
+    users: NDArray[np.int32]
 
 
 class SessionSteps(NamedTuple):
     """All steps of an epoch, packed.
 
     Attributes:
-        items, targets, first, lanes: ``(n_events,)`` of all steps, behind each other; see ``SessionBatch``.
+        items, targets, first, lanes, users: ``(n_events,)`` of all steps, behind each other; see ``SessionBatch``.
         step_ptr: ``(n_steps + 1,) int64``; step t holds ``step_ptr[t]`` to ``step_ptr[t + 1]``.
     """
 
@@ -44,6 +46,7 @@ class SessionSteps(NamedTuple):
     targets: NDArray[np.int32]
     first: NDArray[np.bool_]
     lanes: NDArray[np.int32]
+    users: NDArray[np.int32]
     step_ptr: NDArray[np.int64]
 
     @property
@@ -56,7 +59,8 @@ class SessionSteps(NamedTuple):
         bounds = self.step_ptr.tolist()
         for begin, end in pairwise(bounds):
             step = slice(begin, end)
-            yield SessionBatch(self.items[step], self.targets[step], self.first[step], self.lanes[step])
+            first, lanes, users = self.first[step], self.lanes[step], self.users[step]
+            yield SessionBatch(self.items[step], self.targets[step], first, lanes, users)
 
 
 def session_parallel(sequences: Sequences, batch_size: int, order: NDArray[np.int64] | None = None) -> SessionSteps:
@@ -92,7 +96,8 @@ def session_parallel(sequences: Sequences, batch_size: int, order: NDArray[np.in
     begins = np.zeros(sequences.n_events + 1, bool)
     begins[sequences.row_ptr[:-1]] = True
     lanes = (np.flatnonzero(there) % n_lanes if n_lanes else event).astype(np.int32)
-    return SessionSteps(sequences.items[event], sequences.items[event + 1], begins[event], lanes, step_ptr)
+    targets, users = sequences.items[event + 1], sequences.rows()[event]
+    return SessionSteps(sequences.items[event], targets, begins[event], lanes, users, step_ptr)
 
 
 def _lanes(steps: NDArray[np.int64], n_lanes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -120,6 +125,11 @@ class SessionBatches:
             the official code does by default.
         seed: 0 to 2^64 - 1.
         device, n_threads: where random words are drawn; the result depends on neither.
+
+    Attributes:
+        n_batches: steps of epoch 0; with ``shuffle`` other epochs have about as many.
+        n_rows: events with a target, of an epoch.
+        n_short: sessions of less than two events.
     """
 
     def __init__(
@@ -139,6 +149,7 @@ class SessionBatches:
         self.n_short = int((sequences.lengths < 2).sum())
         self._how: dict[str, Any] = {"device": device, "n_threads": n_threads}
         self._fixed = None if shuffle else session_parallel(sequences, batch_size)
+        self.n_batches = self.steps(0).n_steps
 
     def steps(self, k: int) -> SessionSteps:
         """Return all steps of epoch k."""

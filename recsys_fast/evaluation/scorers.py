@@ -95,11 +95,14 @@ class SequenceScorer(FactorScorer):
             raise ValueError(message(what, histories.n_items, f"{len(self._items)}, that of the model"))
         self._item_vectors = model._item_vectors() if hasattr(model, "_item_vectors") else self._items
         self.shape = histories.shape
+        # rows are the users that the model was trained on, where there are as many
+        self._known = getattr(model, "_has_user_vectors", False) and histories.shape == model._shape()
         self._last: tuple[I32, NDArray[np.float32]] | None = None
 
     def _of(self, users: I32) -> NDArray[np.float32]:
         if self._last is None or not np.array_equal(self._last[0], users):
-            queries = as_factors(self._model.encode(self._histories.take(users)), "what encode returned")
+            whose = {"users": users} if self._known else {}
+            queries = as_factors(self._model.encode(self._histories.take(users), **whose), "what encode returned")
             if queries.shape != (len(users), self._items.shape[1]):
                 what = f"shape of what {type(self._model).__name__}.encode returned"
                 raise ValueError(message(what, queries.shape, f"({len(users)}, {self._items.shape[1]})"))

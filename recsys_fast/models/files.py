@@ -46,6 +46,9 @@ MODELS = {
     "Popularity": "recsys_fast.models.popularity",
     "RP3beta": "recsys_fast.models.graph",
     "Random": "recsys_fast.models.random",
+    "Caser": "recsys_fast.models.caser",
+    "GRU4Rec": "recsys_fast.models.gru4rec",
+    "NextItNet": "recsys_fast.models.nextitnet",
     "SASRec": "recsys_fast.models.sasrec",
     "SLIM": "recsys_fast.models.slim",
     "SparseEASE": "recsys_fast.models.sparse_ease",
@@ -147,6 +150,8 @@ def _plain(name: str, value: Any) -> Any:
     """Return a parameter as JSON holds it; generators have no seed to store."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain("", one) for one in value]
     return None if name == "random_state" and not isinstance(value, int) else value
 
 
@@ -264,7 +269,7 @@ def _check_names(reader: Reader | Part, kind: type[Stateful], params: dict[str, 
     known = set(kind._defaults()) - {*_LOCAL, *kind._unsaved}
     if set(params) != known:
         raise reader.fail("parameters", ", ".join(sorted(params))[:200], ", ".join(sorted(known)))
-    return params
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
 
 
 def _count(reader: Reader | Part, state: dict[str, Any], name: str) -> int:

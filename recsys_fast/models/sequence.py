@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast.blocks.base import PackedBatch
 from recsys_fast.data import Sequences
+from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.base import Recommendations
 from recsys_fast.models.factors import F32
@@ -117,25 +118,34 @@ class SequenceModel(SequenceTrainable):
         vectors: F32 = self._cached("users", lambda: self._queries(None))
         return vectors
 
-    def encode(self, histories: Any) -> F32:
+    def encode(self, histories: Any, users: ArrayLike | None = None) -> F32:
         """Return what scores items after histories: ``encode(histories) @ item_factors_.T`` are the scores.
 
         Args:
             histories: ``Sequences``, ``Interactions`` with timestamps, or one list or array of items per history,
                 oldest first. The most recent ``max_len`` items count; an empty history gives zeros (and so equal
                 scores) unless the model says otherwise.
+            users: ``(m,)`` known users whose histories these are, for models with vectors of users (``Caser``); None
+                for nobody known. Other models do not look at it.
 
         Returns:
             ``(m, d) float32``; with biases ``(m, d + 1)``, the last one 1.
 
         Raises:
             TypeError: not lists of integers.
-            ValueError: an item that the model does not have.
+            ValueError: an item that the model does not have, or another number of users than of histories.
+            IndexError: a user that the model does not have.
         """
-        _, n_items = self._shape()
-        return self._encode(as_histories(histories, n_items))
+        n_users, n_items = self._shape()
+        given = as_histories(histories, n_items)
+        if users is None:
+            return self._encode(given)
+        ids, _ = inputs.check_ids(users, n_users, "users")
+        if len(ids) != given.n_users:
+            raise ValueError(message("users", f"{len(ids)} of them", f"one for each of {given.n_users} histories"))
+        return self._encode(given, ids)
 
-    def _encode(self, histories: Sequences) -> F32:
+    def _encode(self, histories: Sequences, users: NDArray[np.int32] | None = None) -> F32:
         packed, network = self._inputs(histories), self._net()
         biased = network.items.has_bias
         out = np.zeros((len(packed.row_ptr) - 1, network.items.d + biased), np.float32)

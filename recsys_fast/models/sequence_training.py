@@ -274,7 +274,7 @@ class SequenceTrainable(FactorModel):
         self, arrays: dict[str, Array], network: Network, name: str, old: tuple[int, int], new: tuple[int, int]
     ) -> None:
         """Put new rows between those of old items (users) and those behind; moments of new rows are zero."""
-        side = 1 if name == "items" else 0
+        side = 0 if name == "users" else 1
         fresh = network.arrays()
         for key in [key for key in arrays if key.removeprefix("optimizer.").split(".")[0] == name]:
             was, base = arrays[key], fresh.get(key)
@@ -301,10 +301,21 @@ class SequenceTrainable(FactorModel):
             "copy": (1 + moments) * learned,
             "gradients": learned,
             "work": 4 * rows * (3 * width + 12 * tables[0].d),
-            "batches": 12 * int(lengths.sum()) + 24 * data.n_users,
+            "batches": self._batch_bytes(data),
             "sequences": 16 * data.n_users + 12 * data.n_events,
         }
         return {**parts, "total": sum(parts.values())}
+
+    def _batch_bytes(self, data: Sequences) -> int:
+        """Return about how many bytes the batches of an epoch need while they are made."""
+        rows, longest = np.maximum(data.lengths - 1, 0), self.max_len
+        short, beyond = np.minimum(rows, longest), np.maximum(rows - longest, 0)
+        windows = getattr(self, "windows", "last")
+        if windows == "prefixes":
+            short = short * (short + 1) // 2 + beyond * longest
+        elif windows == "sliding":
+            short = short + -(-beyond // (getattr(self, "stride", None) or longest)) * longest
+        return 40 * int(short.sum()) + 32 * data.n_users
 
     # ---- files
 

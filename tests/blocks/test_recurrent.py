@@ -101,3 +101,17 @@ def test_refuses_unknown_cells() -> None:
         Recurrent(3, 4, "gated")
     with pytest.raises(ValueError, match="activation"):
         Recurrent(3, 4, "rnn", "gelu")
+
+
+@by_cell
+def test_start_values(cell: str) -> None:
+    for options, weights, biases in (
+        ({}, 6**-0.5, 6**-0.5),
+        ({"scale": 0.2}, 0.2, 0.2),
+        ({"scale": 0.2, "bias_scale": 0.0}, 0.2, 0.0),
+        ({"bias_scale": 0.7}, 6**-0.5, 0.7),
+    ):
+        _, parameters = build(cell, "numba", **options)
+        for name, bound in (("w_x", weights), ("w_h", weights), ("b_x", biases), ("b_h", biases)):
+            values = np.abs(parameters.view(f"layer.{name}"))
+            assert bound / 2 <= values.max() <= bound

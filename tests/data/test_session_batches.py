@@ -42,13 +42,17 @@ def test_session_parallel_is_the_official_loop(sessions: list[list[int]], batch_
     assert found == list(reference(sessions, batch_size))
     assert made.n_steps == len(found)
     state: dict[int, Any] = {}
+    visited: dict[int, list[int]] = {}
     for batch in made.batches():  # each lane goes through whole sessions
         assert batch.lanes.dtype == np.int32
         assert (np.diff(batch.lanes) > 0).all()
-        columns = (batch.lanes.tolist(), batch.items.tolist(), batch.targets.tolist(), batch.first.tolist())
-        for lane, item, target, first in zip(*columns, strict=True):
+        assert batch.users.dtype == np.int32
+        columns = (batch.lanes, batch.items, batch.targets, batch.first, batch.users)
+        for lane, item, target, first, user in zip(*(column.tolist() for column in columns), strict=True):
+            visited.setdefault(user, [item]).append(target)
             assert first or state[lane] == item
             state[lane] = target
+    assert visited == {user: session for user, session in enumerate(sessions) if len(session) > 1}
 
 
 def test_session_batches_shuffle_by_epoch() -> None:
@@ -56,6 +60,7 @@ def test_session_batches_shuffle_by_epoch() -> None:
     data = Sequences([rng.integers(0, 30, rng.integers(0, 9)) for _ in range(200)], n_items=30)
     fixed = SessionBatches(data, 16)
     assert fixed.steps(0) is fixed.steps(5)
+    assert fixed.n_batches == fixed.steps(0).n_steps
     shuffled = SessionBatches(data, 16, shuffle=True, seed=3)
     pairs = sorted(zip(fixed.steps(0).items.tolist(), fixed.steps(0).targets.tolist(), strict=True))
     for k in range(2):

@@ -12,6 +12,10 @@ import recsys_fast as rf
 
 _SMALL = {"d": 8, "n_blocks": 1, "max_len": 6, "batch_size": 8, "n_epochs": 2, "random_state": 0}
 
+_GRU = {"d": 8, "max_len": 12, "batch_size": 8, "n_epochs": 2, "random_state": 0}
+_NEXT = {"d": 8, "dilations": (1, 2), "max_len": 6, "batch_size": 8, "n_epochs": 2, "random_state": 0}
+_CASER = {"d": 8, "user_vectors": False, "n_vertical": 2, "batch_size": 8, "n_epochs": 2, "random_state": 0}
+
 MODELS: dict[str, Callable[..., Any]] = {
     "als": lambda **k: rf.ALS(4, **{"n_epochs": 2, "random_state": 0, **k}),
     "als-cg": lambda **k: rf.ALS(5, **{"solver": "cg", "n_epochs": 2, "random_state": 0, **k}),
@@ -67,6 +71,24 @@ SEQUENCE_MODELS: dict[str, Callable[..., Any]] = {
     "bert4rec": lambda **k: rf.BERT4Rec(**{**_SMALL, "n_heads": 2, "dropout": 0.1, **k}),
     "bert4rec-pre": lambda **k: rf.BERT4Rec(
         **{**_SMALL, "norm": "pre", "item_bias": False, "last_probability": 0.5, "positions": "start", **k}
+    ),
+    "caser": lambda **k: rf.Caser(**{**_CASER, "window": 4, "targets": 2, "n_horizontal": 3, **k}),
+    "caser-ce": lambda **k: rf.Caser(
+        **{**_CASER, "window": 3, "targets": 1, "n_vertical": 0, "loss": "ce", "n_negatives": None, **k}
+    ),
+    "gru4rec": lambda **k: rf.GRU4Rec(**{**_GRU, "n_negatives": 6, **k}),
+    "gru4rec-bpr-max": lambda **k: rf.GRU4Rec(
+        **{**_GRU, "n_layers": 2, "loss": "bpr_max", "n_negatives": 5, "dropout": 0.1, "dropout_hidden": 0.1, **k}
+    ),
+    "gru4rec-lstm": lambda **k: rf.GRU4Rec(
+        **{**_GRU, "cell": "lstm", "session_parallel": False, "n_negatives": None, "truncate": 3, **k}
+    ),
+    "gru4rec-rnn": lambda **k: rf.GRU4Rec(
+        **{**_GRU, "cell": "rnn", "momentum": 0.2, "n_negatives": 4, "shuffle": False, **k}
+    ),
+    "nextitnet": lambda **k: rf.NextItNet(**{**_NEXT, **k}),
+    "nextitnet-bce": lambda **k: rf.NextItNet(
+        **{**_NEXT, "dilations": (1,), "kernel_size": 2, "loss": "bce", "projection": False, "item_bias": True, **k}
     ),
     "sasrec": lambda **k: rf.SASRec(**{**_SMALL, **k}),
     "sasrec-bce": lambda **k: rf.SASRec(

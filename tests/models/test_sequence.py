@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,8 @@ def test_scores_pairs_and_tables_agree(make_sequence: Make) -> None:
     assert isinstance(model.predict(1, 5), float)
     queries, items = model._scoring()
     close((queries @ items.T)[[1, 2, 3]], scores)
-    close(model.encode(model.training_sequences_), queries)
+    everybody = np.arange(model.training_sequences_.n_users)
+    close(model.encode(model.training_sequences_, everybody), queries)
     ids, _ = model.similar_items([3, 5], n=30)
     assert set(ids[0][ids[0] >= 0]) == set(range(20)) - {3}
     assert model.similar_users(0, n=3).ids.shape == (3,)
@@ -315,6 +317,33 @@ def test_memory_estimate_covers_what_is_held(make_sequence: Make) -> None:
     assert parts["network"] + parts["optimizer"] >= held - sum(len(table.bias) * 4 for table in model._net().tables)
 
 
+BATCHES: dict[str, Any] = {
+    "gru4rec": rf.GRU4Rec(8),
+    "gru4rec-whole": rf.GRU4Rec(8, session_parallel=False),
+    "caser": rf.Caser(8),
+    "caser-one-target": rf.Caser(8, window=10, targets=1, batch_size=64),
+    "nextitnet": rf.NextItNet(8, max_len=20),
+    "nextitnet-prefixes": rf.NextItNet(8, max_len=20, windows="prefixes"),
+    "nextitnet-sliding": rf.NextItNet(8, max_len=20, windows="sliding", stride=3),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_memory_estimate_covers_the_batches(name: str) -> None:
+    """However an epoch multiplies the events."""
+    model, data = BATCHES[name], sequences(600, 50, 60)
+    model.seed_ = 0
+    model._take_over(data)
+    for _ in model._batches().epoch(0):  # whatever is compiled or imported now is not counted
+        pass
+    tracemalloc.start()
+    for _ in model._batches().epoch(0):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.8 * peak < model.estimate_memory(data)["batches"] < 8 * peak
+
+
 @pytest.mark.parametrize("name", SEQUENCE_MODELS)
 def test_parameters_like_scikit_learn(name: str) -> None:
     model = SEQUENCE_MODELS[name]()
@@ -349,6 +378,8 @@ BAD: list[tuple[str, Any, type[Exception]]] = [
 
 @pytest.mark.parametrize(("name", "value", "error"), BAD)
 def test_ranges_are_checked_by_fit(make_sequence: Make, name: str, value: Any, error: type[Exception]) -> None:
+    if name not in make_sequence().get_params():
+        name = {"max_len": "window"}[name]
     model = make_sequence(**{name: value})
     with pytest.raises(error, match=name):
         model.fit(sequences())

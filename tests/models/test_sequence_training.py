@@ -50,8 +50,9 @@ def raising(error: BaseException) -> Callable[[], None]:
 def test_an_interrupted_epoch_is_undone(make_sequence: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, data = make_sequence(n_epochs=4), sequences()
     model = make_sequence(n_epochs=4)
+    steps_of_two_epochs = make_sequence(n_epochs=2).fit(data)._net().steps
     with monkeypatch.context() as patch:
-        At(patch, 10, raising(KeyboardInterrupt()))  # four steps an epoch
+        At(patch, steps_of_two_epochs + 2, raising(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             model.fit(data)
     assert model.n_epochs_ == len(model.history_["loss"]) == 2
@@ -70,12 +71,13 @@ def test_an_interrupted_first_epoch_leaves_no_model(make_sequence: Make, monkeyp
 
 def test_divergence_keeps_the_last_good_epoch(make_sequence: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_sequence(n_epochs=6)
+    bad = make_sequence(n_epochs=2).fit(sequences())._net().steps + 3
     run, calls = Network.step, []
 
     def patched(network: Network, batch: Any) -> Any:
         loss, n = run(network, batch)
         calls.append(1)
-        return (float("nan") if len(calls) == 11 else loss), n
+        return (float("nan") if len(calls) == bad else loss), n
 
     with monkeypatch.context() as patch:
         patch.setattr(Network, "step", patched)

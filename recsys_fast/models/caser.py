@@ -40,8 +40,8 @@ class Caser(NextItemLoss, SequenceModel):
         n_horizontal: filters of each height 1 to ``window``.
         n_vertical: vertical filters.
         user_vectors: whether users have vectors; without them ``z . w_i + b_i`` scores item i, w_i of width ``d``.
-        loss: "bce" as published, or as of ``SASRec``; "ce" over all items with ``n_negatives=None``.
-        n_negatives: per target; 1 with 3 targets are the published 3 per window.
+        loss: "bce" as published, or as of ``SASRec``.
+        n_negatives: per target, as of ``SASRec``; the 1 of "bce" with 3 targets are the published 3 per window.
         negative_alpha, shared_negatives, verify_negatives, log_q, calibration, score_regularization: as of ``SASRec``.
         dropout: rate of what goes into the dense layer.
         init_scale: standard deviation of the embeddings' start values; None for 1 / width, as published.
@@ -78,7 +78,7 @@ class Caser(NextItemLoss, SequenceModel):
         n_vertical: int = 4,
         user_vectors: bool = True,
         loss: str = "bce",
-        n_negatives: int | None = 1,
+        n_negatives: int | None = None,
         negative_alpha: float = 0.0,
         shared_negatives: bool | None = None,
         verify_negatives: bool = True,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from recsys_fast import backend, ops
-from tests.cases import als, csr, gram, linear, product_topk, rank_metrics, sgd, topk
+from tests.cases import als, csr, gram, linear, product_topk, rank_metrics, sgd, table, topk
 
 Call = Callable[[str], object]
 
@@ -110,6 +110,55 @@ def philox_rows_calls() -> Iterator[tuple[str, Call]]:
         yield f"{m} samples, {n} words", lambda d, m=m, n=n: ops.philox_rows(np.arange(m), n, device=d)
 
 
+# A step of SASRec on Beauty: 128 sequences of 6 rows, one negative each.
+TABLE_CASES = [
+    *table.CASES,
+    table.Case("step", (6,) * 128, 12_101, 50),
+    table.Case("wide step", (50,) * 128, 12_101, 64),
+]
+
+
+TABLE_OPS = (
+    "embedding_forward", "embedding_backward", "dropout_apply", "id_plan", "table_gradient", "table_add",
+    "optimizer_step", "optimizer_step_rows", "square_sum",
+)  # fmt: skip
+
+
+def table_calls(op: str) -> Iterator[tuple[str, Call]]:
+    for case in TABLE_CASES:
+        s = case.make()
+        plan = ops.id_plan(s.every_id, case.n)
+        drows, _ = ops.table_gradient(plan, case.d, **s.sources())
+        moments, dense = np.zeros((2, *s.table.shape), np.float32), np.zeros_like(s.table)
+        places = {"positions": s.positions, "dropout": 0.2}
+        calls: dict[str, Call] = {
+            "embedding_forward": lambda d, s=s, p=places: ops.embedding_forward(
+                s.table, s.ids, s.row_ptr, **p, device=d
+            ),
+            "embedding_backward": lambda d, s=s: ops.embedding_backward(
+                s.dx, s.row_ptr, n_positions=len(s.positions), dropout=0.2, device=d
+            ),
+            "dropout_apply": lambda d, s=s: ops.dropout_apply(s.dx, 0.2, device=d),
+            "id_plan": lambda d, s=s, c=case: ops.id_plan(s.every_id, c.n, device=d),
+            "table_gradient": lambda d, s=s, c=case, p=plan: ops.table_gradient(p, c.d, **s.sources(), device=d),
+            "table_add": lambda d, s=s, g=dense: ops.table_add(g, s.every_id, **s.sources(), device=d),
+            "optimizer_step": lambda d, s=s, g=dense, m=moments: ops.optimizer_step(
+                s.table.reshape(-1), g.reshape(-1), *m.reshape(2, -1), device=d
+            ),
+            "optimizer_step_rows": lambda d, s=s, p=plan, g=drows, m=moments: ops.optimizer_step_rows(
+                s.table, p.rows, g, *m, device=d
+            ),
+            "square_sum": lambda d, g=dense: ops.square_sum(g, device=d),
+        }
+        yield case.name, calls[op]
+
+
+def negatives_draw_calls() -> Iterator[tuple[str, Call]]:
+    weights = np.arange(1.0, 12_102.0) ** -0.5
+    for name, chances in (("uniform", None), ("weighted", weights)):
+        yield f"2048, {name}", lambda d, w=chances: ops.negatives_draw(2048, 12_101, weights=w, device=d)
+
+
 CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "als_sweep": als_sweep_calls,
     "als_loss": als_loss_calls,
@@ -125,6 +174,8 @@ CALLS: dict[str, Callable[[], Iterator[tuple[str, Call]]]] = {
     "ridge_solve": ridge_solve_calls,
     "product_topk": product_topk_calls,
     "philox_rows": philox_rows_calls,
+    "negatives_draw": negatives_draw_calls,
+    **{op: functools.partial(table_calls, op) for op in TABLE_OPS},
 }
 
 

@@ -21,6 +21,16 @@ void bind_negatives(py::module_& m) {
       sample_negatives<Cpu>(rows, users_array.data(), positives, cdf_array.data_or_null(), seed, epoch, n_threads);
     });
   });
+  m.def("negatives_draw", [](const py::object& out, const py::object& cdf, int64_t n_items, uint64_t seed,
+                             uint32_t epoch, uint64_t first, int n_threads) {
+    const Array<int32_t> out_array(out, "out");
+    const Array<const double> cdf_array(cdf, "cdf");
+    if (cdf_array.size() != 0) check_size("length of cdf", cdf_array.size(), n_items);
+    without_gil([&] {
+      negatives_draw<Cpu>(out_array.data(), out_array.size(), cdf_array.data_or_null(), n_items, seed, epoch, first,
+                          n_threads);
+    });
+  });
   m.def("philox_draw",
         [](const py::object& out, uint64_t seed, uint32_t epoch, uint64_t first_sample, uint32_t k, int n_threads) {
           const Array<uint32_t> words(out, "out");

@@ -22,13 +22,23 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   recsys_fast::set_poll_interrupt(bindings::poll_python_signals);
   m.attr("lanes") = recsys_fast::kLanes;
   bindings::bind_csr(m);
+  bindings::bind_caser(m);
+  bindings::bind_conv(m);
+  bindings::bind_dense(m);
   bindings::bind_linear(m);
   bindings::bind_negatives(m);
   bindings::bind_gram(m);
   bindings::bind_als(m);
+  bindings::bind_attention(m);
+  bindings::bind_feed_forward(m);
   bindings::bind_fm(m);
   bindings::bind_topk(m);
   bindings::bind_sgd(m);
   bindings::bind_product_topk(m);
   bindings::bind_rank_metrics(m);
+  bindings::bind_embedding(m);
+  bindings::bind_table(m);
+  bindings::bind_optimizer(m);
+  bindings::bind_recurrent(m);
+  bindings::bind_losses(m);
 }

@@ -20,6 +20,22 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kPollEvery = std::chrono::milliseconds(30);
 
+// How long a thread looks for work before it sleeps, and a caller for the end of its loop. Waking a thread takes tens
+// of microseconds, as long as a small operation of a training step; between two of those there is less than this. The
+// thread yields meanwhile, so that a neighbour who needs the core gets it.
+constexpr auto kLookOut = std::chrono::microseconds(100);
+
+// Waits for the condition for as long as that; returns whether it came true.
+template <class Condition>
+bool look_out(Condition&& condition) {
+  const auto end = Clock::now() + kLookOut;
+  while (!condition()) {
+    if (Clock::now() >= end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
 std::atomic<PollInterrupt> g_poll{nullptr};
 
 struct Job {
@@ -27,8 +43,8 @@ struct Job {
   void* context;
   int64_t n, grain, n_chunks;
   int max_workers;
-  int n_workers = 1;  // the caller is worker 0; guarded by the pool's mutex
-  int n_active = 0;   // pool threads inside; guarded by the pool's mutex
+  int n_workers = 1;             // the caller is worker 0; guarded by the pool's mutex
+  std::atomic<int> n_active{0};  // pool threads inside; changed under the pool's mutex
   std::atomic<int64_t> next{0};
   std::atomic<bool> stop{false};
   std::mutex error_mutex{};
@@ -93,16 +109,23 @@ void run_chunks(Job& job, int worker, Poller* poller) {
 class Pool {
  public:
   void run(Job& job) {
+    bool asleep = false;
     {
       std::lock_guard lock(mutex_);
       while (static_cast<int>(threads_.size()) < job.max_workers - 1) threads_.emplace_back([this] { work(); });
       jobs_.push_back(&job);
+      n_posted_.fetch_add(1);
+      asleep = n_looking_ < job.max_workers - 1;
     }
-    wake_.notify_all();
+    if (asleep) wake_.notify_all();
     Poller poller;
     run_chunks(job, 0, &poller);
+    {
+      std::lock_guard lock(mutex_);
+      jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
+    }
+    if (look_out([&] { return job.n_active.load() == 0; })) return;
     std::unique_lock lock(mutex_);
-    jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
     while (job.n_active > 0) {
       if (done_.wait_for(lock, kPollEvery, [&] { return job.n_active == 0; })) break;
       lock.unlock();  // the poll takes the GIL
@@ -115,11 +138,19 @@ class Pool {
   void work() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      Job* job = nullptr;
-      wake_.wait(lock, [&] {
-        job = pick();
-        return job != nullptr;
-      });
+      Job* job = pick();
+      if (job == nullptr) {
+        const int64_t seen = n_posted_.load();
+        ++n_looking_;
+        lock.unlock();
+        look_out([&] { return n_posted_.load() != seen; });
+        lock.lock();
+        --n_looking_;
+        wake_.wait(lock, [&] {
+          job = pick();
+          return job != nullptr;
+        });
+      }
       const int worker = job->n_workers++;
       ++job->n_active;
       lock.unlock();
@@ -137,6 +168,8 @@ class Pool {
   }
 
   std::mutex mutex_;
+  std::atomic<int64_t> n_posted_{0};  // loops so far; changed under the mutex
+  int n_looking_ = 0;                 // threads that look out for the next; guarded by the mutex
   std::condition_variable wake_, done_;
   std::vector<Job*> jobs_;
   std::vector<std::thread> threads_;

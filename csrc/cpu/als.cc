@@ -44,12 +44,21 @@ struct Sweep {
     const int64_t np = padded(n);
     int64_t most = als_cg_bytes(std::min(n, n_resident), d_padded);
     if (np < d_padded) most = std::max(most, als_dual_bytes(n, d_padded));
-    most = std::max(most, als_primal_bytes(solver == AlsSolver::kSubspace ? std::min(block, d_padded) : d_padded));
-    if (solver == AlsSolver::kSubspace) most = std::max(most, als_subspace_bytes(n, d_padded, block));
+    most = std::max(most, als_primal_bytes(d_padded));
+    if (solver == AlsSolver::kSubspace) most = std::max(most, AlsSubspace::bytes(n, d_padded, block));
     return most + static_cast<int64_t>(3 * Arena::padded<float>(np) + 2 * Arena::padded<float>(d_padded));
   }
 
   bool penalised() const { return problem.regularization > 0.0f || problem.unobserved_weight > 0.0f; }
+
+  // Rows with more entries are solved together.
+  int64_t longest_alone() const {
+    if (solver == AlsSolver::kCg && penalised()) return n_resident;
+    if (solver == AlsSolver::kSubspace && block < d_padded) {
+      return std::max({n_resident, d_padded, als_subspace_longest_alone(matrix.n_cols, block)});
+    }
+    return matrix.nnz();
+  }
 
   // A small share of the mean diagonal of the row's sum over entries: what a singular system is lent.
   float share_of_diagonal(const AlsRow& row) const {
@@ -109,9 +118,8 @@ struct Sweep {
 
   double solve_form(Form how, const AlsRow& row, float* z, const float* root, Arena& arena) const {
     if (how == Form::kCg) return als_cg(row, z, n_steps, std::min(row.size(), n_resident), arena);
-    if (how == Form::kSubspace) return als_subspace(row, z, root, n_steps, block, arena);
-    const double explained = how == Form::kDual ? als_dual(row, z, root, arena)
-                                                : als_primal(row, z, 0, d_padded, root, row.target, nullptr, arena);
+    if (how == Form::kSubspace) return AlsSubspace(row, block, arena).solve(z, n_steps);
+    const double explained = how == Form::kDual ? als_dual(row, z, root, arena) : als_primal(row, z, root, arena);
     return row.constant - explained;
   }
 };
@@ -137,16 +145,16 @@ double als_sweep<Cpu>(Rows<float> x, Rows<const float> y, Csr matrix, const AlsP
                     .unobserved = unobserved.data(),
                     .floor = std::max(largest * 1e-6f, 1e-12f)};
   // Groups of long rows first, the longest of them at the front: what is left over at the end is short.
-  const bool crowds = solver == AlsSolver::kCg && sweep.penalised();
-  const AlsCrowd crowd(matrix, crowds ? sweep.n_resident : matrix.nnz(), dp, n_threads);
-  const AlsCrowdTask task{x, y, matrix, problem, unobserved.data(), sweep.floor, dp, n_steps};
+  const AlsCrowd crowd(matrix, sweep.longest_alone(), dp, n_threads);
+  const AlsCrowdTask task{x, y, matrix, problem, unobserved.data(), sweep.floor, dp, n_steps, sweep.block};
+  const auto solve_crowd = solver == AlsSolver::kCg ? als_cg_crowd : als_subspace_crowd;
   const int64_t n_groups = crowd.n_groups(), n_tasks = (x.n + kRowsPerTask - 1) / kRowsPerTask;
   std::vector<double> objective(crowd.rows.size() + n_tasks, 0.0);
   double* task_objective = objective.data() + crowd.rows.size();
   parallel_for(n_groups + n_tasks, 1, n_threads, [&](int64_t at, int64_t, int) {
     if (at < n_groups) {
       const int64_t begin = crowd.bounds[at], end = crowd.bounds[at + 1];
-      als_cg_crowd(task, crowd.rows.data() + begin, end - begin, objective.data() + begin);
+      solve_crowd(task, crowd.rows.data() + begin, end - begin, objective.data() + begin);
       for (int64_t i = begin; i < end; ++i) {
         if (std::isnan(objective[i])) objective[i] = sweep.solve(crowd.rows[i]);
       }

@@ -126,7 +126,7 @@ inline double als_cg(const AlsRow& row, float* z, int n_steps, int64_t n_residen
   const auto pass = [&](const float* direction, float* out, bool first, auto&& coefficient) {
     for (int64_t j = 0; j < n; j += n_resident) {
       const int64_t rows = std::min(n_resident, n - j);
-      if (!resident || first) row.gather(v, j, rows, 0, dp, nullptr);
+      if (!resident || first) row.gather(v, j, rows, nullptr);
       als_pass(v, rows, dp, direction, out, [&](int64_t i, float inner) { return coefficient(j + i, inner); });
     }
   };

@@ -16,33 +16,28 @@ inline int64_t als_primal_bytes(int64_t width) {
                               Arena::padded<float>(als_panel_rows(width) * width));
 }
 
-// Solves (I + sum_j c_j v_j v_j^T) z = sum_j g_j v_j + start over columns [first, first + width) of v. root_weight (n)
-// is c^1/2. start may be null. Overwrites z (width). Returns z . (right-hand side), NaN when the factorization failed.
-inline double als_primal(const AlsRow& row, float* z, int64_t first, int64_t width, const float* root_weight,
-                         const float* g, const float* start, Arena& arena) {
-  const int64_t n = row.size(), stride = width + kLanes, panel_rows = als_panel_rows(width);
+// Solves (I + sum_j c_j v_j v_j^T) z = sum_j t_j v_j. root_weight (n) is c^1/2. Overwrites z (d_padded). Returns
+// z . (right-hand side), NaN when the factorization failed.
+inline double als_primal(const AlsRow& row, float* z, const float* root_weight, Arena& arena) {
+  const int64_t n = row.size(), width = row.d_padded, stride = width + kLanes, panel_rows = als_panel_rows(width);
   float* a = arena.take<float>(width * stride);
   float *inv = arena.take<float>(width), *b = arena.take<float>(width);
   float* panel = arena.take<float>(panel_rows * width);
   std::fill_n(a, width * stride, 0.0f);
   for (int64_t k = 0; k < width; ++k) a[k * stride + k] = 1.0f;
-  if (start != nullptr) {
-    std::copy_n(start, width, b);
-  } else {
-    std::fill_n(b, width, 0.0f);
-  }
+  std::fill_n(b, width, 0.0f);
   for (int64_t j = 0; j < n; j += panel_rows) {
     const int64_t rows = std::min(panel_rows, n - j);
-    row.gather(panel, j, rows, first, width, root_weight);
+    row.gather(panel, j, rows, root_weight);
     syrk_upper(a, stride, panel, width, width, rows, 1.0f, true);
     for (int64_t i = 0; i < rows; ++i) {
-      // The panel holds c^1/2 v; where c is 0 it has lost v, and g * v is gathered again.
+      // The panel holds c^1/2 v; where c is 0 it has lost v, and t * v is gathered again.
       const float root = root_weight[j + i];
       if (root > 0.0f) {
-        axpy(b, g[j + i] / root, panel + i * width, width);
-      } else if (g[j + i] != 0.0f) {
-        row.gather(panel + i * width, j + i, 1, first, width, nullptr);
-        axpy(b, g[j + i], panel + i * width, width);
+        axpy(b, row.target[j + i] / root, panel + i * width, width);
+      } else if (row.target[j + i] != 0.0f) {
+        row.gather(panel + i * width, j + i, 1, nullptr);
+        axpy(b, row.target[j + i], panel + i * width, width);
       }
     }
   }
@@ -67,7 +62,7 @@ inline double als_dual(const AlsRow& row, float* z, const float* root_weight, Ar
   float *inv = arena.take<float>(np), *h = arena.take<float>(np), *u = arena.take<float>(np);
   float* transposed = arena.take<float>(width * np);
   float* panel = arena.take<float>(np * width);
-  row.gather(panel, 0, n, 0, width, root_weight);
+  row.gather(panel, 0, n, root_weight);
   for (int64_t i = 0; i < np; ++i) h[i] = i < n ? row.target[i] / root_weight[i] : 0.0f;
   std::fill(panel + n * width, panel + np * width, 0.0f);
   for (int64_t i = 0; i < np; i += kLanes) {

@@ -53,7 +53,7 @@ class Group {
  public:
   Group(const AlsCrowdTask& task, const int32_t* rows, int64_t n)
       : task_(task), dp_(task.d_padded), n_(n), m_(task.y.n), block_(std::max<int64_t>(16, kBlockBytes / (dp_ * 4))) {
-    const bool copies = task.y.d != dp_ || task.problem.biased;
+    const bool copies = als_incomplete(task.problem, task.y);
     Arena& arena = thread_arena();
     arena.reset(static_cast<size_t>(n) * (7 * Arena::padded<float>(dp_)) + Arena::padded<Member>(n) +
                 (copies ? Arena::padded<float>(block_ * dp_) : 0));
@@ -170,14 +170,9 @@ class Group {
     member.entry = j;
   }
 
-  // Rows [first, last) of y into the tile, zeros in the padding; a bias counts as feature 1.
   void copy_block(int64_t first, int64_t last) const {
-    const int64_t d = task_.y.d;
     for (int64_t i = first; i < last; ++i) {
-      float* out = tile_ + (i - first) * dp_;
-      std::copy_n(task_.y.row(i), d, out);
-      std::fill(out + d, out + dp_, 0.0f);
-      if (task_.problem.biased) out[d - 1] = 1.0f;
+      als_complete(tile_ + (i - first) * dp_, task_.y.row(i), task_.problem, task_.y.d);
     }
   }
 

@@ -1,5 +1,5 @@
-// Conjugate gradients of many long rows at once. A row that names more of y than the caches hold would fetch all of it
-// again in each step; together, block after block of y, long rows share what each of them fetches.
+// Many long rows at once. A row that names more of y than the caches hold would fetch all of it again in each step;
+// together, tile after tile of y, long rows share what each of them fetches.
 #pragma once
 
 #include <vector>
@@ -32,9 +32,14 @@ struct AlsCrowdTask {
   float floor;              // least diagonal
   int64_t d_padded;
   int n_steps;
+  int64_t block;  // columns of a block, subspace only
 };
 
 // Solves n rows in place. objectives (n): of each at its solution; NaN, and x as it was, where it could not be solved.
 void als_cg_crowd(const AlsCrowdTask& task, const int32_t* rows, int64_t n, double* objectives);
+void als_subspace_crowd(const AlsCrowdTask& task, const int32_t* rows, int64_t n, double* objectives);
+
+// Entries of a row that has too few per tile of y to take part in als_subspace_crowd.
+int64_t als_subspace_longest_alone(int64_t n_cols, int64_t block);
 
 }  // namespace recsys_fast

@@ -41,6 +41,18 @@ inline void als_scale(float* scale, const AlsProblem& problem, const float* unob
   std::fill(scale + y.d, scale + dp, 0.0f);
 }
 
+// Whether rows of y lack padding or the bias's feature, which als_complete adds.
+inline bool als_incomplete(const AlsProblem& problem, Rows<const float> y) {
+  return y.d != padded(y.d) || problem.biased;
+}
+
+// out (padded) = a row of y, zeros in the padding; a bias counts as feature 1.
+inline void als_complete(float* out, const float* source, const AlsProblem& problem, int64_t d) {
+  std::copy_n(source, d, out);
+  std::fill(out + d, out + padded(d), 0.0f);
+  if (problem.biased) out[d - 1] = 1.0f;
+}
+
 struct AlsRow {
   const AlsProblem& problem;
   Rows<const float> y;
@@ -75,25 +87,22 @@ struct AlsRow {
     return smallest;
   }
 
-  // out (n_columns, padded) = columns [first, first + n_columns) of factor_j * v_j, j counted from the row's begin;
-  // factor null means 1. n_columns is a multiple of kLanes.
-  void gather(float* out, int64_t j0, int64_t n, int64_t first, int64_t n_columns, const float* factor) const {
+  // out (n, d_padded) = factor_j * v_j, j counted from the row's begin; factor null means 1.
+  void gather(float* out, int64_t j0, int64_t n, const float* factor) const {
     constexpr int64_t kAhead = 24;
-    const int64_t whole = std::min(first + n_columns, y.d / kLanes * kLanes);
-    for (int64_t i = 0; i < n; ++i, out += n_columns) {
+    const int64_t whole = y.d / kLanes * kLanes;
+    for (int64_t i = 0; i < n; ++i, out += d_padded) {
       const int64_t j = begin + j0 + i;
-      if (j + kAhead < nnz) prefetch(y.row(col_idx[j + kAhead]) + first, std::min(n_columns, y.d - first) * 4);
+      if (j + kAhead < nnz) prefetch(y.row(col_idx[j + kAhead]), y.d * 4);
       const float* source = y.row(col_idx[j]);
       const Vec f = broadcast(factor != nullptr ? factor[j0 + i] : 1.0f);
-      for (int64_t k = first; k < whole; k += kLanes) store(out + k - first, load(source + k) * load(scale + k) * f);
-      if (first + n_columns > whole) {  // the vector that holds the last, incomplete columns
+      for (int64_t k = 0; k < whole; k += kLanes) store(out + k, load(source + k) * load(scale + k) * f);
+      if (whole < d_padded) {  // the vector that holds the last, incomplete columns
         float tail[kLanes] = {};
-        for (int64_t k = std::max(whole, first); k < y.d; ++k) tail[k % kLanes] = source[k];
-        const int64_t k = std::max(whole, first);
-        store(out + k - first, load(tail) * load(scale + k) * f);
+        for (int64_t k = whole; k < y.d; ++k) tail[k - whole] = source[k];
+        store(out + whole, load(tail) * load(scale + whole) * f);
       }
-      if (problem.biased && y.d - 1 >= first && y.d - 1 < first + n_columns)
-        out[y.d - 1 - first] = scale[y.d - 1] * f[0];
+      if (problem.biased) out[y.d - 1] = scale[y.d - 1] * f[0];
     }
   }
 };

@@ -13,6 +13,12 @@ template <class Device>
 void sample_negatives(Rows<int32_t> out, const int32_t* users, Csr positives, const double* cdf, uint64_t seed,
                       uint32_t epoch, int n_threads);
 
+// out[i] = draw number first + i of (seed, epoch): any of n_items items, uniform or by cdf (as above); i < n.
+// Overwrites. Words come from block kDrawBlock of a sample: four uniform draws each, or two weighted ones.
+template <class Device>
+void negatives_draw(int32_t* out, int64_t n, const double* cdf, int64_t n_items, uint64_t seed, uint32_t epoch,
+                    uint64_t first, int n_threads);
+
 // out[i] = draw(seed, epoch, first_sample + i, k), i < n.
 template <class Device>
 void philox_draw(uint32_t* out, int64_t n, uint64_t seed, uint32_t epoch, uint64_t first_sample, uint32_t k,

@@ -19,7 +19,9 @@ Drop = tuple[np.uint64, np.uint64, np.uint64, float]
 @serial
 def dropout_key(rate: float, seed: Int, step: Int, site: Int) -> Drop:
     """Return the masks of one place (``site``) in a network in one step; rate in [0, 1)."""
-    threshold = min(np.int64(np.rint(rate * 65536.0)), 65535)
+    threshold = np.int64(np.rint(rate * 65536.0))
+    if threshold > 65535:
+        threshold = np.int64(65535)
     words = draw4(seed, step, site, 0)
     return words[0] | np.uint64(1), words[1], np.uint64(threshold), 65536.0 / (65536.0 - threshold)
 
@@ -45,4 +47,4 @@ def dropout_rows(x: NDArray[Any], drop: Drop, first_row: int) -> None:
     n, n_columns = x.shape
     for r in range(n):
         for c in range(n_columns):
-            x[r, c] *= dropout_at(drop, first_row + r, c, n_columns)
+            x[r, c] *= x.dtype.type(dropout_at(drop, first_row + r, c, n_columns))  # rounded as in C++

@@ -1,4 +1,4 @@
-"""Negatives that are verified: never an item of the user's row."""
+"""Negatives: verified, never an item of the user's row; or any item."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from recsys_fast._numba.parallel import inputs, parallel, serial, threads
-from recsys_fast._numba.rng import Int, draw, to_range, to_unit
+from recsys_fast._numba.rng import Int, draw, draw4, to_range, to_unit
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
@@ -15,6 +15,7 @@ F64 = NDArray[np.float64]
 
 _WORDS = 32  # draws that belong to one weighted negative: 15 tries of two words, and two for the exact way
 _TRIES = 15
+_DRAW_BLOCK = (1 << 30) - 1  # of draws without verification: the last one, far from those of other samplers
 
 
 @serial
@@ -122,3 +123,26 @@ def sample_negatives(
     users, row_ptr, col_idx, cdf = inputs(users, row_ptr, col_idx, cdf)
     with threads(n_threads):
         _fill(out, users, row_ptr, col_idx, cdf, n_items, np.uint64(seed), epoch)
+
+
+@parallel
+def _draw(out: I32, cdf: F64, n_items: int, seed: Int, epoch: int, first: Int) -> None:
+    for i in prange(len(out)):
+        at = np.uint64(first) + np.uint64(i)
+        if len(cdf):
+            words = draw4(seed, epoch, at // np.uint64(2), _DRAW_BLOCK)
+            pair = 2 * np.int64(at % np.uint64(2))
+            out[i] = np.searchsorted(cdf, to_unit(words[pair], words[pair + 1]) * cdf[-1], side="right")
+        else:
+            words = draw4(seed, epoch, at // np.uint64(4), _DRAW_BLOCK)
+            out[i] = to_range(words[np.int64(at % np.uint64(4))], n_items)
+
+
+def negatives_draw(out: I32, cdf: F64, n_items: int, seed: int, epoch: int, first: int, n_threads: int) -> None:
+    """out[i] = draw number first + i of (seed, epoch): any item, uniform or by weight; overwrites; deterministic.
+
+    cdf as for ``sample_negatives``. A Philox block of four words serves four uniform or two weighted draws.
+    """
+    (cdf,) = inputs(cdf)
+    with threads(n_threads):
+        _draw(out, cdf, n_items, np.uint64(seed), epoch, np.uint64(first))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast.ops.unchecked import run_unchecked
+from recsys_fast import backend
 
 Array = NDArray[Any]
 
@@ -68,11 +69,16 @@ class Runtime:
 
     def __init__(self, device: str = "auto", n_threads: int | None = None, dtype: Any = np.float32) -> None:
         self.device, self.n_threads, self.dtype = device, n_threads, np.dtype(dtype)
-        self._buffers: dict[tuple[int, str, str], Array] = {}
+        self._backend, self._threads = backend.get(device), backend.resolve_threads(n_threads)
+        self._operations: dict[str, Callable[..., Any]] = {}
+        self._buffers: dict[tuple[int, str, Any], Array] = {}
 
     def run(self, operation: str, *arguments: Any) -> Any:
-        """Run an operation on its flat arguments, without checks."""
-        return run_unchecked(operation, *arguments, device=self.device, n_threads=self.n_threads)
+        """Run an operation on its flat arguments, without checks; backend and threads were chosen once and for all."""
+        found = self._operations.get(operation)
+        if found is None:
+            found = self._operations[operation] = getattr(self._backend, operation)
+        return found(*arguments, self._threads)
 
     def take(self, owner: object, name: str, shape: tuple[int, ...], dtype: Any = None) -> Array:
         """Return an array of uninitialised numbers that belongs to ``owner`` under ``name``.
@@ -80,13 +86,12 @@ class Runtime:
         The next call with the same owner and name hands out the same memory, so that training allocates nothing once
         the largest batch has been seen.
         """
-        kind = self.dtype if dtype is None else np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64))
-        key = (id(owner), name, kind.str)
+        key, n = (id(owner), name, dtype), shape[0]
         buffer = self._buffers.get(key)
-        if buffer is None or len(buffer) < size:
-            buffer = self._buffers[key] = np.empty(size + size // 4, kind)
-        return buffer[:size].reshape(shape)
+        if buffer is None or len(buffer) < n or buffer.shape[1:] != shape[1:]:
+            kind = self.dtype if dtype is None else dtype
+            buffer = self._buffers[key] = np.empty((n + n // 4, *shape[1:]), kind)
+        return buffer[:n]
 
 
 class Block(ABC):

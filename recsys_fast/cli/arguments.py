@@ -13,6 +13,7 @@ _EPILOG = """examples:
   recsys-fast fit als --data gowalla --set n_factors=64 --set solver=cg --out als.safetensors
   recsys-fast evaluate als.safetensors --data gowalla --metrics recall@20,ndcg@20 --json
   recsys-fast recommend als.safetensors --users 0,1,2 -n 10 --format csv
+  recsys-fast recommend als.safetensors --history 12,7,99
 """
 
 
@@ -52,7 +53,7 @@ def _data(required: bool) -> _Parser:
         "--split",
         metavar="HOW",
         help="none, given, random, leave-one-out, or a named split of the set (ml-100k: u1, ua); default: given where "
-        "the set has one, random for other sets, none for files",
+        "the set has one, random for other sets (sequence models: leave-one-out), none for files",
     )
     group.add_argument("--test-fraction", type=float, default=0.2, metavar="P", help="of --split random; default 0.2")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of --split random; default 0")
@@ -112,13 +113,19 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N|given",
         help="rank the test items among N sampled items, or the set's own; default: all",
     )
+    evaluate.add_argument("--keep-seen", action="store_true", help="rank items of the user's history too")
     evaluate.add_argument("--unknown", default="error", choices=("error", "drop"), help="ids the model does not know")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
     recommend = add("recommend", "print the best items for users of a saved model", _machine())
     recommend.add_argument("model_file", metavar="MODEL_FILE")
-    recommend.add_argument(
-        "--users", required=True, metavar="LIST", help="user ids, comma separated; @FILE reads one per line; all"
+    whom = recommend.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--users", metavar="LIST", help="user ids, comma separated; @FILE reads one per line; all")
+    whom.add_argument(
+        "--history",
+        action="append",
+        metavar="LIST",
+        help="instead of a user: item ids, comma separated, oldest first; may be repeated",
     )
     recommend.add_argument("-n", type=int, default=10, metavar="N", help="items per user; default 10")
     recommend.add_argument("--format", default="table", choices=("table", "csv", "json"))

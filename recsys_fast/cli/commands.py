@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recsys_fast.cli import output, sources
+from recsys_fast.cli import output, sequence_sources, sources
 from recsys_fast.cli.progress import note, visible, working
 from recsys_fast.errors import message
 
 
 def fit(args: argparse.Namespace) -> None:
     """Train a model on the training part of the data and save it."""
-    from recsys_fast.cli.parameters import model_class, parse_parameters
+    from recsys_fast.cli.parameters import fits_sequences, model_class, parse_parameters
     from recsys_fast.training import ProgressBar
 
     chosen = model_class(args.model)
@@ -27,7 +27,7 @@ def fit(args: argparse.Namespace) -> None:
     if "random_state" in chosen._defaults():
         defaults["random_state"] = 0  # the same command gives the same model
     model = chosen(**{**defaults, **params})
-    data = sources.read(args)
+    data: Any = sequence_sources.read(args) if fits_sequences(chosen) else sources.read(args)
     note(f"{data.name}: training on {data.train}", args.quiet)
     begin = time.perf_counter()
     model.fit(data.train, callbacks=[ProgressBar()] if visible(args.quiet) else [])
@@ -67,17 +67,22 @@ def _negatives(args: argparse.Namespace, given: Any) -> Any:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate a saved model on the test part of the data; a file without ``--split`` is a test set as a whole."""
+    from recsys_fast.cli.parameters import fits_sequences
     from recsys_fast.evaluation import evaluate as compute
 
     wanted = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
     model = _load(args)
-    data = sources.read(args, model.user_ids_, model.item_ids_, args.unknown)
+    maps = (model.user_ids_, model.item_ids_, args.unknown)
+    data: Any
+    if fits_sequences(model):
+        data = sequence_sources.read(args, *maps)
+        known = model.training_sequences_ if data.history is None else data.history
+    else:
+        data, known = sources.read(args, *maps), model.training_matrix_
     test = data.train if data.test is None else data.test
-    negatives = _negatives(args, data.negatives)
+    options: dict[str, Any] = {"negatives": _negatives(args, data.negatives), "filter_seen": not args.keep_seen}
     with working("evaluating", args.quiet):
-        report = compute(
-            model, model.training_matrix_, test, wanted, negatives=negatives, seed=args.seed, n_threads=args.threads
-        )
+        report = compute(model, known, test, wanted, seed=args.seed, n_threads=args.threads, **options)
     if args.json:
         print(report.to_json())
     else:
@@ -105,13 +110,33 @@ def _raw_users(text: str, id_map: Any, n_users: int) -> Any:
     return np.array(numbers) if id_map is None else id_map.encode(numbers), numbers
 
 
+def _histories(texts: list[str], item_ids: Any, n_items: int) -> Any:
+    """Return the histories of ``--history``, ``Sequences`` of raw item ids where the model has them."""
+    from recsys_fast.data import Sequences
+
+    lists = []
+    for text in texts:
+        names: list[Any] = [name.strip() for name in text.split(",") if name.strip()]
+        if item_ids is None or item_ids.kind == "int":
+            odd = next((name for name in names if not name.lstrip("+-").isdecimal()), None)
+            if odd is not None:
+                raise ValueError(message("--history", repr(odd), "integer ids, as this model was trained on"))
+            names = [int(name) for name in names]
+        lists.append(names if item_ids is None else item_ids.encode(names).tolist())
+    return Sequences(lists, n_items=n_items)
+
+
 def recommend(args: argparse.Namespace) -> None:
-    """Print the best items for users, by raw ids where the model knows them."""
+    """Print the best items for users, or for histories, by raw ids where the model knows them."""
     model = _load(args)
-    dense, names = _raw_users(args.users, model.user_ids_, model.training_matrix_.n_rows)
+    item_ids, dense, given = model.item_ids_, None, None
+    if args.history:
+        given = _histories(args.history, item_ids, model.training_matrix_.n_cols)
+        names = list(args.history)
+    else:
+        dense, names = _raw_users(args.users, model.user_ids_, model.training_matrix_.n_rows)
     with working("ranking", args.quiet):
-        ids, scores = model.recommend(dense, n=args.n, filter_seen=not args.keep_seen)
-    item_ids = model.item_ids_
+        ids, scores = model.recommend(dense, given, args.n, filter_seen=not args.keep_seen)
 
     def lists() -> Iterator[tuple[Any, list[Any], list[float]]]:
         for name, some, values in zip(names, ids, scores, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from recsys_fast.errors import message
 
 _NONE = ("none", "null")
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+_NAMES: dict[type, str] = {
+    int: "an integer", float: "a number", bool: "true or false", str: "text", type(None): "none",
+    tuple: "integers such as 1,2,4",
+}  # fmt: skip
 
 
 def model_class(name: str) -> Any:
     """Return the class of a model by its name in any case.
 
     Raises:
-        ValueError: there is no such model, or it takes more than an interaction matrix.
+        ValueError: there is no such model, or it takes more than interactions.
     """
     from recsys_fast.models.files import MODELS
 
@@ -42,7 +46,12 @@ def _class(name: str) -> Any:
 
 
 def _trains_on_interactions(model: Any) -> bool:
-    return getattr(model, "_fits_interactions", False)
+    return getattr(model, "_fits_interactions", False) or fits_sequences(model)
+
+
+def fits_sequences(model: Any) -> bool:
+    """Return whether a model, or a model's class, learns from what users did in order."""
+    return bool(getattr(model, "_fits_sequences", False))
 
 
 def _kinds(model: Any) -> dict[str, tuple[type, ...]]:
@@ -52,6 +61,7 @@ def _kinds(model: Any) -> dict[str, tuple[type, ...]]:
     for name in model._defaults():
         hint = hints.get(name, Any)
         parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        parts = tuple(tuple if part == Sequence[int] else part for part in parts)
         kinds[name] = tuple(part for part in parts if part in _NAMES) or (int, type(None))
     return kinds
 
@@ -69,6 +79,11 @@ def _parse(name: str, text: str, kinds: tuple[type, ...]) -> Any:
                 return kind(plain)
             except ValueError:
                 continue
+    if tuple in kinds:
+        try:
+            return tuple(int(part) for part in plain.strip("()[]").rstrip(",").split(","))
+        except ValueError:
+            pass
     if str in kinds:
         return text
     raise ValueError(message(name, repr(text), " or ".join(_NAMES[kind] for kind in kinds)))
@@ -101,6 +116,8 @@ def _from_config(model: Any, path: str, kinds: dict[str, tuple[type, ...]]) -> d
             out[name] = value
         elif type(value) is int and float in allowed:
             out[name] = float(value)
+        elif tuple in allowed and type(value) is list and all(type(one) is int for one in value):
+            out[name] = tuple(value)
         else:
             expected = " or ".join(_NAMES[kind] for kind in allowed)
             raise ValueError(message(f"{path}: {name}", repr(value), expected))

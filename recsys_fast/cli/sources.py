@@ -48,11 +48,11 @@ def read(args: argparse.Namespace, user_ids: Any = None, item_ids: Any = None, u
     name = str(args.data)
     if name in datasets.names():
         with working(f"reading {name}", args.quiet):
-            return _split_set(datasets.load(name, progress=visible(args.quiet)), args)
+            return split_set(datasets.load(name, progress=visible(args.quiet)), args)
     if not Path(name).is_file():
         known = ", ".join(datasets.names())
         raise ValueError(message("--data", repr(name), "a file, or one of " + known))
-    data = _read_file(Path(name), args, user_ids, item_ids, unknown)  # which shows a bar of its own
+    data = read_file(Path(name), args, user_ids, item_ids, unknown)  # which shows a bar of its own
     return _split(name, _kept(data, args), args.split or "none", args)
 
 
@@ -67,9 +67,20 @@ def _column(text: str | None, default: Any) -> Any:
     return int(text) if text.isdigit() else text
 
 
-def _read_file(path: Path, args: argparse.Namespace, user_ids: Any, item_ids: Any, unknown: str) -> Any:
+def read_file(
+    path: Path, args: argparse.Namespace, user_ids: Any, item_ids: Any, unknown: str, kind: Any = None
+) -> Any:
+    """Read a file as its name ends.
+
+    Args:
+        path: the file.
+        args: the options of the data group.
+        user_ids, item_ids, unknown: see ``read``.
+        kind: the class to read into, ``Sequences`` or (None) ``Interactions``.
+    """
     from recsys_fast.data import Interactions
 
+    made = Interactions if kind is None else kind
     suffixes = [suffix.lower() for suffix in path.suffixes]
     suffix = (suffixes[:-1] if suffixes and suffixes[-1] in _PACKED else suffixes)[-1:] or [""]
     given = [name for name in ("user", "item", "value", "timestamp", "separator") if getattr(args, name) is not None]
@@ -79,9 +90,10 @@ def _read_file(path: Path, args: argparse.Namespace, user_ids: Any, item_ids: An
             raise ValueError(message("--" + (given or ["no-header"])[0], expected="a text or Parquet file", mend=mend))
         with working(f"reading {path.name}", args.quiet):
             return Interactions.from_npz(path, duplicates=args.duplicates)
-    options: dict[str, Any] = {"value": _column(args.value, None), "timestamp": _column(args.timestamp, None)}
+    options: dict[str, Any] = {"timestamp": _column(args.timestamp, None)}
+    if kind is None:
+        options |= {"value": _column(args.value, None), "duplicates": args.duplicates}
     options |= {
-        "duplicates": args.duplicates,
         "progress": visible(args.quiet),
         "user_ids": user_ids,
         "item_ids": item_ids,
@@ -91,17 +103,17 @@ def _read_file(path: Path, args: argparse.Namespace, user_ids: Any, item_ids: An
         if args.separator is not None or args.no_header:
             raise ValueError(message("--separator and --no-header", expected="a text file"))
         options |= {"user": args.user or "user", "item": args.item or "item"}
-        return Interactions.from_parquet(path, **options)
+        return made.from_parquet(path, **options)
     if suffix[0] not in _TEXT:
         expected = ", ".join((*_TEXT, *_PARQUET, ".npz")) + ", text also with " + " or ".join(_PACKED)
         raise ValueError(message("kind of file", repr(path.name), expected))
     separator = args.separator or ("\t" if suffix[0] == ".tsv" else ",")
     options |= {"user": _column(args.user, 0), "item": _column(args.item, 1)}
     separator = separator.replace("\\t", "\t")
-    return Interactions.from_csv(path, separator=separator, header=not args.no_header, **options)
+    return made.from_csv(path, separator=separator, header=not args.no_header, **options)
 
 
-def _split_set(dataset: Any, args: argparse.Namespace) -> Parts:
+def split_set(dataset: Any, args: argparse.Namespace) -> Parts:
     """Split a data set: as it is published where that is asked for or there is nothing else to do."""
     given = dataset.train is not None and dataset.test is not None
     how = args.split or ("given" if given else "random")
@@ -115,7 +127,12 @@ def _split_set(dataset: Any, args: argparse.Namespace) -> Parts:
         raise ValueError(message(f"--split of {dataset.name}", "'given'", expected))
     if dataset.train.shape[0] != dataset.test.shape[0]:
         what = f"the test part of {dataset.name} holds other sessions than its training part"
-        raise ValueError(message(what, mend="models of users need another split: --split none or random"))
+        raise ValueError(
+            message(
+                what,
+                mend="models of users need another split: --split none or random; sequence models take it as it is",
+            )
+        )
     return Parts(dataset.name, _kept(dataset.train, args), _kept(dataset.test, args), dataset.extras.get("negatives"))
 
 
@@ -123,9 +140,8 @@ def whole(dataset: Any) -> Any:
     """Return all interactions of a set in one matrix."""
     from recsys_fast.data import splits
 
-    for found in (dataset.interactions, dataset.sequences):
-        if found is not None:
-            return found
+    if dataset.interactions is not None:
+        return dataset.interactions
     if dataset.train.shape != dataset.test.shape:
         return dataset.train
     return splits.join(dataset.train, dataset.test)

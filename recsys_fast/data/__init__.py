@@ -6,6 +6,7 @@ from recsys_fast.data.features import FeatureBuilder, SideFeatures
 from recsys_fast.data.id_map import IdMap
 from recsys_fast.data.interactions import Interactions
 from recsys_fast.data.report import CleaningReport, Step
+from recsys_fast.data.sequences import Sequences
 
 __all__ = [
     "Categorical",
@@ -15,6 +16,7 @@ __all__ = [
     "Interactions",
     "MultiValued",
     "Numeric",
+    "Sequences",
     "SideFeatures",
     "Step",
     "splits",

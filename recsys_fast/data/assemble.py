@@ -6,6 +6,7 @@ is left gets dense ids, values are imputed, duplicates merged. Every step is cou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
@@ -74,6 +75,7 @@ class Collector:
         source: what error messages and the report call the input.
         text: ids come from a text file (see ``IdEncoder``).
         duplicates, missing, user_ids, item_ids, unknown: see ``Cleaning``.
+        build: what makes an object of the columns, in place of this module's ``build``; ``finish`` returns its result.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Collector:
         user_ids: IdMap | None = None,
         item_ids: IdMap | None = None,
         unknown: str = "error",
+        build: Callable[..., Any] | None = None,
     ) -> None:
         check_choice("duplicates", duplicates, DUPLICATES)
         check_choice("missing", missing, MISSING)
@@ -94,7 +97,7 @@ class Collector:
             if given is not None and not isinstance(given, IdMap):
                 raise TypeError(message(name, type(given).__name__, "an IdMap or None", "wrap it: rf.IdMap(ids)"))
         self._source, self._duplicates, self._missing, self._unknown = source, duplicates, missing, unknown
-        self._text = text
+        self._text, self._build = text, build
         self._encoders = (IdEncoder("user", user_ids, text=text), IdEncoder("item", item_ids, text=text))
         self._columns: tuple[list[NDArray[np.int32]], ...] = ([], [])
         self._values: list[NDArray[np.float32]] = []
@@ -185,10 +188,12 @@ class Collector:
                 steps.append(Step("imputed", note=f"{n_imputed:,} missing values set to {self._missing}"))
         columns: list[Any] = [*dense, values, timestamps]
         del dense, values, timestamps
-        return build(  # the columns are handed over, so that sorting them need not keep the old ones
+        make = self._build or build
+        made: Interactions = make(  # the columns are handed over, so that sorting them need not keep the old ones
             columns.pop(0), columns.pop(0), columns.pop(0), columns.pop(0), shape, self._duplicates,
             user_ids=maps[0], item_ids=maps[1], report=CleaningReport(tuple(steps)),
         )  # fmt: skip
+        return made
 
 
 def _keep(chunk: Chunk, mask: NDArray[np.bool_]) -> Chunk:

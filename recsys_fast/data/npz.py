@@ -23,13 +23,15 @@ from recsys_fast.ops import Csr, validate_csr
 
 _FORMAT = "recsys_fast.interactions/1"
 _MAX_RATIO = 1032  # deflate cannot compress better: a member that claims more lies about its size
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile, zlib.error, EOFError, struct.error, KeyError, NotImplementedError, RuntimeError, OSError,
     UnicodeDecodeError,
 )  # fmt: skip
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
+    """What an array in a file says of itself."""
+
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
@@ -47,7 +49,12 @@ def write_npz(data: Interactions, path: str | Path, compress: bool) -> None:
             arrays[name] = getattr(data, name)
     for name, id_map in (("user_ids", data.user_ids), ("item_ids", data.item_ids)):
         if id_map is not None:
-            arrays.update(_ids_to_arrays(name, id_map))
+            arrays.update(ids_to_arrays(name, id_map))
+    write_arrays(arrays, path, compress)
+
+
+def write_arrays(arrays: dict[str, Any], path: str | Path, compress: bool) -> None:
+    """Write arrays to a file that appears whole or not at all."""
     target = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=target.name, suffix=".part", dir=target.parent)
     try:
@@ -61,7 +68,7 @@ def write_npz(data: Interactions, path: str | Path, compress: bool) -> None:
         raise
 
 
-def _ids_to_arrays(name: str, id_map: IdMap) -> dict[str, NDArray[Any]]:
+def ids_to_arrays(name: str, id_map: IdMap) -> dict[str, NDArray[Any]]:
     """Return ids as integers, or as one UTF-8 text with the end of each: the longest id does not set the width."""
     if id_map.kind == "int":
         return {name: id_map.ids}
@@ -82,17 +89,17 @@ def read_npz(path: str | Path, duplicates: str) -> Interactions:
         raise FileNotFoundError(message("no such file", str(file)))
     try:
         with zipfile.ZipFile(file) as archive:
-            headers = _headers(archive, file)
+            headers = headers_of(archive, file)
             if "row_ptr" in headers:
                 return _read_own(archive, headers, file.name)
             return _read_foreign(archive, headers, file.name, duplicates)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(message(f"{file.name} is damaged or no npz file ({error})")) from error
 
 
-def _headers(archive: zipfile.ZipFile, file: Path) -> dict[str, _Header]:
+def headers_of(archive: zipfile.ZipFile, file: Path) -> dict[str, Header]:
     """Return dtype and shape of every array, each checked against the bytes that are there."""
-    found: dict[str, _Header] = {}
+    found: dict[str, Header] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         fits = info.compress_size <= file.stat().st_size and info.file_size <= _MAX_RATIO * info.compress_size + 64
@@ -109,16 +116,17 @@ def _headers(archive: zipfile.ZipFile, file: Path) -> dict[str, _Header]:
             raise ValueError(message(f"array {name!r} of {file.name}", f"dtype {dtype}", "numbers or text"))
         if start + math.prod(shape) * dtype.itemsize != info.file_size:
             raise zipfile.BadZipFile(f"array {name!r} claims shape {shape} but holds {info.file_size - start} bytes")
-        found[name] = _Header(dtype, shape)
+        found[name] = Header(dtype, shape)
     return found
 
 
-def _load(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+def load_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """Return an array of the file; check its header first."""
     with archive.open(f"{name}.npy") as member:
         return np.asarray(npy.read_array(member, allow_pickle=False))
 
 
-def _want(headers: dict[str, _Header], name: str, dtypes: str, length: int | None, source: str) -> None:
+def want(headers: dict[str, Header], name: str, dtypes: str, length: int | None, source: str) -> None:
     """Raise ValueError unless an array is there, 1-D, of one of the dtypes and of the length."""
     if name not in headers:
         raise ValueError(message(f"array {name!r} is not in {source}", sorted(headers), "an Interactions file"))
@@ -128,24 +136,27 @@ def _want(headers: dict[str, _Header], name: str, dtypes: str, length: int | Non
         raise ValueError(message(f"array {name!r} of {source}", f"{dtype} of shape {shape}", expected))
 
 
-def _read_own(archive: zipfile.ZipFile, headers: dict[str, _Header], source: str) -> Interactions:
-    if headers.get("format", _Header(np.dtype("i1"), ())).dtype.kind != "U" or str(_load(archive, "format")) != _FORMAT:
+def _read_own(archive: zipfile.ZipFile, headers: dict[str, Header], source: str) -> Interactions:
+    if (
+        headers.get("format", Header(np.dtype("i1"), ())).dtype.kind != "U"
+        or str(load_array(archive, "format")) != _FORMAT
+    ):
         raise ValueError(message(f"format of {source}", expected=_FORMAT, mend="was it written by a newer version?"))
-    _want(headers, "shape", "i", 2, source)
-    n_users, n_items = (int(size) for size in _load(archive, "shape"))
+    want(headers, "shape", "i", 2, source)
+    n_users, n_items = (int(size) for size in load_array(archive, "shape"))
     if not 0 <= n_users < 2**31 or not 0 <= n_items < 2**31:
         raise ValueError(message(f"shape in {source}", (n_users, n_items), "0 to 2**31 - 1 users and items"))
-    _want(headers, "row_ptr", "i", n_users + 1, source)
-    _want(headers, "col_idx", "i", None, source)
+    want(headers, "row_ptr", "i", n_users + 1, source)
+    want(headers, "col_idx", "i", None, source)
     nnz = headers["col_idx"].shape[0]
     loaded: dict[str, NDArray[Any] | None] = {"values": None, "timestamps": None, "order": None}
     for name, kind, dtype in (("values", "f", np.float32), ("timestamps", "i", np.int64), ("order", "i", None)):
         if name in headers:
-            _want(headers, name, kind, nnz, source)
-            array = _load(archive, name)
+            want(headers, name, kind, nnz, source)
+            array = load_array(archive, name)
             loaded[name] = array if dtype is None else array.astype(dtype, copy=False)
-    row_ptr = _load(archive, "row_ptr").astype(np.int64, copy=False)
-    csr = Csr(row_ptr, _load(archive, "col_idx").astype(np.int32, copy=False), loaded["values"], n_users, n_items)
+    row_ptr = load_array(archive, "row_ptr").astype(np.int64, copy=False)
+    csr = Csr(row_ptr, load_array(archive, "col_idx").astype(np.int32, copy=False), loaded["values"], n_users, n_items)
     if not validate_csr(csr, source):
         raise ValueError(message(f"rows of {source}", "unsorted or repeated items", "rows sorted by item"))
     order = loaded["order"]
@@ -153,22 +164,23 @@ def _read_own(archive: zipfile.ZipFile, headers: dict[str, _Header], source: str
         raise ValueError(message(f"{source} holds timestamps or their order alone", expected="both or neither"))
     if order is not None and nnz and (int(order.min()) < 0 or len(np.unique(order)) != nnz):
         raise ValueError(message(f"array 'order' of {source}", "negative or repeated places", "distinct places"))
-    maps = [_read_ids(archive, headers, name, n, source) for name, n in (("user_ids", n_users), ("item_ids", n_items))]
+    maps = [read_ids(archive, headers, name, n, source) for name, n in (("user_ids", n_users), ("item_ids", n_items))]
     return Interactions._trusted(
         csr.row_ptr, csr.col_idx, csr.values, loaded["timestamps"], (n_users, n_items),
         order=order, user_ids=maps[0], item_ids=maps[1],
     )  # fmt: skip
 
 
-def _read_ids(archive: zipfile.ZipFile, headers: dict[str, _Header], name: str, n: int, source: str) -> IdMap | None:
+def read_ids(archive: zipfile.ZipFile, headers: dict[str, Header], name: str, n: int, source: str) -> IdMap | None:
+    """Return the ``n`` raw ids that ``ids_to_arrays`` wrote under ``name``; None where there are none."""
     if name in headers:
-        _want(headers, name, "i", n, source)
-        return IdMap(_load(archive, name))
+        want(headers, name, "i", n, source)
+        return IdMap(load_array(archive, name))
     if f"{name}_ends" not in headers:
         return None
-    _want(headers, f"{name}_ends", "i", n, source)
-    _want(headers, f"{name}_text", "u", None, source)
-    text, ends = _load(archive, f"{name}_text").tobytes(), _load(archive, f"{name}_ends").tolist()
+    want(headers, f"{name}_ends", "i", n, source)
+    want(headers, f"{name}_text", "u", None, source)
+    text, ends = load_array(archive, f"{name}_text").tobytes(), load_array(archive, f"{name}_ends").tolist()
     starts = [0, *ends[:-1]] if ends else []
     if any(end < start for start, end in zip(starts, ends, strict=True)) or (ends[-1] if ends else 0) != len(text):
         raise ValueError(message(f"{name} of {source} do not fill their text", mend="write the file again"))
@@ -176,30 +188,30 @@ def _read_ids(archive: zipfile.ZipFile, headers: dict[str, _Header], name: str, 
     return IdMap(objects(ids)) if ids else IdMap([])
 
 
-def _read_foreign(archive: zipfile.ZipFile, headers: dict[str, _Header], source: str, duplicates: str) -> Interactions:
+def _read_foreign(archive: zipfile.ZipFile, headers: dict[str, Header], source: str, duplicates: str) -> Interactions:
     """Read ``indptr, indices[, data|values][, shape|n_items]``; entries of a row in any order."""
     if "format" in headers:
-        form = _load(archive, "format").item()
+        form = load_array(archive, "format").item()
         form = form.decode() if isinstance(form, bytes) else str(form)
         if form != "csr":
             raise ValueError(message(f"sparse format in {source}", repr(form), "'csr'", "save matrix.tocsr()"))
-    _want(headers, "indptr", "iu", None, source)
-    _want(headers, "indices", "iu", None, source)
+    want(headers, "indptr", "iu", None, source)
+    want(headers, "indices", "iu", None, source)
     if headers["indptr"].shape[0] < 1:
         raise ValueError(message(f"length of indptr in {source}", 0, "at least 1"))
     name = "data" if "data" in headers else "values"
     values = None
     if name in headers:
-        _want(headers, name, "biuf", headers["indices"].shape[0], source)
-        values = _load(archive, name)
-    indptr, indices = _load(archive, "indptr"), _load(archive, "indices")
+        want(headers, name, "biuf", headers["indices"].shape[0], source)
+        values = load_array(archive, name)
+    indptr, indices = load_array(archive, "indptr"), load_array(archive, "indices")
     n_users, n_items = len(indptr) - 1, int(indices.max()) + 1 if len(indices) else 0
     if "shape" in headers:
-        _want(headers, "shape", "iu", 2, source)
-        stated, n_items = (int(size) for size in _load(archive, "shape"))
+        want(headers, "shape", "iu", 2, source)
+        stated, n_items = (int(size) for size in load_array(archive, "shape"))
         if stated != n_users:
             expected = f"rows of its shape + 1 = {stated + 1}"
             raise ValueError(message(f"length of indptr in {source}", len(indptr), expected))
     elif "n_items" in headers:
-        n_items = int(_load(archive, "n_items").reshape(-1)[0])
+        n_items = int(load_array(archive, "n_items").reshape(-1)[0])
     return Interactions(Csr(indptr, indices, values, n_users, n_items), duplicates=duplicates)

@@ -1,24 +1,40 @@
 """Splits into training and test interactions: seeded, exact, independent of the number of threads.
 
 Every split keeps the shape and the ids, and puts each entry, with its value and time, into exactly one part:
-``join(split.train, split.test)`` is the input again. ``random_state`` takes None, an int, a ``numpy`` Generator or
+``join(split.train, split.test)`` is the input again. ``leave_one_out``, ``leave_k_out``, ``temporal``, ``random_users``
+and ``join`` take ``Sequences`` too. ``random_state`` takes None, an int, a ``numpy`` Generator or
 RandomState; the same int always gives the same split.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_fast.data import sequence_splits
 from recsys_fast.data.assemble import build, check_choice
+from recsys_fast.data.sequence_splits import SequenceParts, SequenceSplit
+from recsys_fast.data.sequences import Sequences
 from recsys_fast.errors import message
 
 if TYPE_CHECKING:
     from recsys_fast.data.interactions import Interactions
 
-__all__ = ["HeldOut", "Split", "held_out_users", "join", "leave_k_out", "leave_one_out", "random", "temporal"]
+__all__ = [
+    "HeldOut",
+    "SequenceParts",
+    "SequenceSplit",
+    "Split",
+    "held_out_users",
+    "join",
+    "leave_k_out",
+    "leave_one_out",
+    "random",
+    "random_users",
+    "temporal",
+]
 
 
 _MIN_RANDOM_BITS = 24  # fewer would leave ties in a shuffle, which go to the earlier entry
@@ -75,6 +91,13 @@ def _count(name: str, value: int, least: int) -> int:
     return int(value)
 
 
+def _matrix(data: Any) -> None:
+    """Raise TypeError for sequences where a matrix is wanted."""
+    if isinstance(data, Sequences):
+        mend = "split them with leave_one_out, temporal or random_users, or pass data.to_interactions()"
+        raise TypeError(message("data", "Sequences", "Interactions", mend))
+
+
 def _shuffled(data: Interactions, bits: np.random.BitGenerator) -> NDArray[np.int64]:
     """Return entries user by user, each user's in random order, ``(nnz,) int64``.
 
@@ -127,48 +150,86 @@ def random(data: Interactions, test_fraction: float = 0.2, *, random_state: Any 
     Raises:
         ValueError: ``test_fraction`` is not between 0 and 1.
     """
+    _matrix(data)
     fraction, bits = _fraction("test_fraction", test_fraction), _bits(random_state)
     counts = data.user_counts
     n_test = np.minimum(np.floor(fraction * counts + 0.5).astype(np.int64), np.maximum(counts - 1, 0))
     return _split(data, _last(data, _shuffled(data, bits), n_test))
 
 
-def leave_k_out(data: Interactions, k: int, *, by: str = "time", min_train: int = 1, random_state: Any = None) -> Split:
+@overload
+def leave_k_out(
+    data: Interactions, k: int, *, by: str = "time", min_train: int = 1, random_state: Any = None
+) -> Split: ...
+@overload
+def leave_k_out(
+    data: Sequences, k: int, *, by: str = "time", min_train: int = 1, random_state: Any = None
+) -> SequenceParts: ...
+def leave_k_out(
+    data: Interactions | Sequences, k: int, *, by: str = "time", min_train: int = 1, random_state: Any = None
+) -> Split | SequenceParts:
     """Put k entries of each user into the test set: the last ones in time, or random ones.
 
     Users with fewer than ``k + min_train`` entries keep all of them in the training set. Equal times are broken by
     input order.
 
+    Of ``Sequences`` it makes three parts of the same users: the last k events are the test part, the k before them the
+    validation part, the others the training part. Users with fewer than ``2k + min_train`` events keep all of them in
+    the training part; ``n_short`` of the result and ``train.report`` count them.
+
     Args:
         data: what to split.
         k: entries to take.
-        by: "time" or "random".
+        by: "time" or "random" (``Interactions`` only).
         min_train: entries a user must keep for training.
         random_state: seed, used with ``by="random"``.
 
     Raises:
         ValueError: ``k < 1``, ``min_train < 0``, unknown ``by``, or ``by="time"`` without timestamps.
+        TypeError: ``k`` or ``min_train`` is not an int.
     """
     k, min_train = _count("k", k, 1), _count("min_train", min_train, 0)
     check_choice("by", by, ("time", "random"))
+    if isinstance(data, Sequences):
+        if by != "time":
+            raise ValueError(message("by of Sequences", repr(by), '"time"', "their order is what matters"))
+        return sequence_splits.leave_last(data, k, min_train)
     bits = _bits(random_state)
     n_test = np.where(data.user_counts >= k + min_train, k, 0)
     return _split(data, _last(data, _ordered(data, by, bits), n_test))
 
 
-def leave_one_out(data: Interactions, *, by: str = "time", min_train: int = 1, random_state: Any = None) -> Split:
-    """Put one entry of each user into the test set; ``leave_k_out`` with k = 1."""
+@overload
+def leave_one_out(data: Interactions, *, by: str = "time", min_train: int = 1, random_state: Any = None) -> Split: ...
+@overload
+def leave_one_out(
+    data: Sequences, *, by: str = "time", min_train: int = 1, random_state: Any = None
+) -> SequenceParts: ...
+def leave_one_out(
+    data: Interactions | Sequences, *, by: str = "time", min_train: int = 1, random_state: Any = None
+) -> Split | SequenceParts:
+    """Put one entry of each user into the test set; ``leave_k_out`` with k = 1.
+
+    Of ``Sequences``: ``train, valid, test = leave_one_out(sequences)``, the last event, the one before, and the rest.
+    """
     return leave_k_out(data, 1, by=by, min_train=min_train, random_state=random_state)
 
 
-def temporal(data: Interactions, *, at: int | None = None, quantile: float | None = None) -> Split:
+@overload
+def temporal(data: Interactions, *, at: int | None = None, quantile: float | None = None) -> Split: ...
+@overload
+def temporal(data: Sequences, *, at: int | None = None, quantile: float | None = None) -> SequenceSplit: ...
+def temporal(
+    data: Interactions | Sequences, *, at: int | None = None, quantile: float | None = None
+) -> Split | SequenceSplit:
     """Train on the past, test on the future, with one cut in time for all users.
 
     Args:
         data: what to split; needs timestamps.
         at: entries at this time or later are the test set, in the unit of ``data.timestamps``.
         quantile: instead of ``at``: the first ``floor(quantile * nnz)`` entries in time order are the training set.
-            Equal times at the cut are broken by input order; give ``at`` to keep them together.
+            Equal times at the cut are broken by input order (of ``Sequences``: by user); give ``at`` to keep them
+            together.
 
     Raises:
         ValueError: no timestamps, or not exactly one of ``at`` and ``quantile``.
@@ -183,10 +244,15 @@ def temporal(data: Interactions, *, at: int | None = None, quantile: float | Non
         if isinstance(at, bool) or not isinstance(at, (int, np.integer)):
             mend = "dates are stored as microseconds since 1970 in UTC"
             raise TypeError(message("at", type(at).__name__, "an int in the unit of data.timestamps", mend))
+        if isinstance(data, Sequences):
+            return sequence_splits.cut_in_time(data, int(at), 0)
         return _split(data, data.timestamps >= at)
     assert quantile is not None
+    fraction = _fraction("quantile", quantile)
+    if isinstance(data, Sequences):
+        return sequence_splits.cut_in_time(data, None, int(fraction * data.n_events))
     assert data.order is not None
-    n_train = int(_fraction("quantile", quantile) * data.nnz)
+    n_train = int(fraction * data.nnz)
     if not data.nnz:
         return _split(data, np.zeros(0, bool))
     cut = np.partition(data.timestamps, n_train)[n_train]
@@ -223,6 +289,7 @@ def held_out_users(
         ValueError: more users than there are with ``min_entries`` entries, a fraction outside (0, 1), unknown ``by``,
             or ``by="time"`` without timestamps.
     """
+    _matrix(data)
     fraction, least = _fraction("target_fraction", target_fraction), _count("min_entries", min_entries, 2)
     check_choice("by", by, ("time", "random"))
     bits = _bits(random_state)
@@ -244,14 +311,48 @@ def held_out_users(
     return HeldOut(data.keep(~of_held), data.keep(of_held & ~target), data.keep(target), chosen)
 
 
-def join(a: Interactions, b: Interactions) -> Interactions:
-    """Return the entries of both; what a split took apart becomes whole again.
+def random_users(data: Sequences, test_fraction: float = 0.1, *, random_state: Any = None) -> SequenceSplit:
+    """Put random users (or sessions), whole, into the test set; rows of the two parts are different users.
 
-    Equal times of one user are in input order where both are parts of one split, else ``a`` comes first.
+    ``test.prefixes()`` gives the samples to evaluate a session model on.
+
+    Args:
+        data: what to split.
+        test_fraction: of the n users with two events or more, ``floor(test_fraction * n + 0.5)`` are the test set.
+        random_state: seed.
 
     Raises:
+        TypeError: not ``Sequences``.
+        ValueError: ``test_fraction`` is not between 0 and 1.
+    """
+    if not isinstance(data, Sequences):
+        raise TypeError(message("data", type(data).__name__, "Sequences", "use held_out_users for Interactions"))
+    fraction, bits = _fraction("test_fraction", test_fraction), _bits(random_state)
+    eligible = np.flatnonzero(data.lengths >= 2)
+    order = np.argsort(bits.random_raw(len(eligible)), kind="stable")
+    in_test = np.zeros(data.n_users, bool)
+    in_test[eligible[order[: int(np.floor(fraction * len(eligible) + 0.5))]]] = True
+    return sequence_splits.by_rows(data, in_test)
+
+
+@overload
+def join(a: Interactions, b: Interactions) -> Interactions: ...
+@overload
+def join(a: Sequences, b: Sequences) -> Sequences: ...
+def join(a: Interactions | Sequences, b: Interactions | Sequences) -> Interactions | Sequences:
+    """Return the entries of both; what a split took apart becomes whole again.
+
+    Equal times of one user are in input order where both are parts of one split, else ``a`` comes first. Events of
+    ``Sequences`` without times follow those of ``a``.
+
+    Raises:
+        TypeError: only one of the two is a ``Sequences``.
         ValueError: shapes or ids differ, only one has values or timestamps, or an entry is in both.
     """
+    if isinstance(a, Sequences) and isinstance(b, Sequences):
+        return sequence_splits.join(a, b)
+    if isinstance(a, Sequences) or isinstance(b, Sequences):
+        raise TypeError(message("a and b", f"{type(a).__name__} and {type(b).__name__}", "two of the same kind"))
     if a.shape != b.shape:
         raise ValueError(message("shapes differ", f"{a.shape} and {b.shape}", "two parts of the same shape"))
     for name in ("user_ids", "item_ids"):

@@ -11,6 +11,7 @@ from recsys_fast.datasets.npz import Ragged
 
 if TYPE_CHECKING:
     from recsys_fast.data.interactions import Interactions
+    from recsys_fast.data.sequences import Sequences
 
 
 def matrix(
@@ -39,16 +40,21 @@ def ratings(
 ) -> dict[str, Any]:
     """Return the parts of a rating set; ``per_entry`` arrays (input order) go to extras in the order of the entries.
 
-    ``shape`` None takes the largest ids + 1.
+    ``shape`` None takes the largest ids + 1. With timestamps the parts hold the sequences too.
     """
+    from recsys_fast.data.sequences import Sequences
+
     per_entry = per_entry or {}
     if shape is None:
         shape = (int(users.max(initial=-1)) + 1, int(items.max(initial=-1)) + 1)
     data = matrix(users, items, shape, values, timestamps)
-    if not per_entry:
-        return {"interactions": data, "extras": {}}
-    order = np.lexsort((items, users))
-    return {"interactions": data, "extras": {key: array[order] for key, array in per_entry.items()}}
+    parts: dict[str, Any] = {"interactions": data, "extras": {}}
+    if timestamps is not None:
+        parts["sequences"] = Sequences.from_interactions(data)
+    if per_entry:
+        order = np.lexsort((items, users))
+        parts["extras"] = {key: array[order] for key, array in per_entry.items()}
+    return parts
 
 
 def sets(lists: Ragged, keep: NDArray[np.bool_] | None = None) -> Interactions:
@@ -57,7 +63,14 @@ def sets(lists: Ragged, keep: NDArray[np.bool_] | None = None) -> Interactions:
     return matrix(lists.rows()[chosen], lists.ids[chosen], (lists.n_rows, lists.n_ids))
 
 
-def sequences(lists: Ragged, keep: NDArray[np.bool_] | None = None) -> Interactions:
+def sequences(lists: Ragged) -> Sequences:
+    """Return lists of ids in time order as they are."""
+    from recsys_fast.data.sequences import Sequences
+
+    return Sequences.from_arrays(lists.row_ptr, lists.ids, n_items=lists.n_ids)
+
+
+def visited(lists: Ragged, keep: NDArray[np.bool_] | None = None) -> Interactions:
     """Return (the kept entries of) sequences as a matrix, timestamp = place in the sequence.
 
     Where an item comes back its last place counts, and values hold the number of visits; without repeats values are
@@ -76,17 +89,12 @@ def leave_one_out(lists: Ragged) -> dict[str, Any]:
     lengths = np.diff(lists.row_ptr)
     from_end = np.repeat(lists.row_ptr[1:], lengths) - np.arange(len(lists.ids)) - 1
     enough = np.repeat(lengths >= 3, lengths)
-    everything = sequences(lists)
     return {
-        "train": sequences(lists, (from_end >= 2) | ~enough),
-        "test": sequences(lists, (from_end == 0) & enough),
-        "interactions": everything,
-        "sequences": everything,
-        "extras": {
-            "sequence_row_ptr": lists.row_ptr,
-            "sequence_items": lists.ids,
-            "validation": sequences(lists, (from_end == 1) & enough),
-        },
+        "train": visited(lists, (from_end >= 2) | ~enough),
+        "test": visited(lists, (from_end == 0) & enough),
+        "interactions": visited(lists),
+        "sequences": sequences(lists),
+        "extras": {"validation": visited(lists, (from_end == 1) & enough)},
     }
 
 
@@ -97,17 +105,12 @@ def attributes(lists: Ragged) -> dict[str, Any]:
 
 def sessions(train: Ragged, test: Ragged) -> dict[str, Any]:
     """Return a session set's parts; rows of ``train`` and ``test`` are different sessions."""
-    trained = sequences(train)
     return {
-        "train": trained,
-        "test": sequences(test),
-        "sequences": trained,
-        "extras": {
-            "train_row_ptr": train.row_ptr,
-            "train_items": train.ids,
-            "test_row_ptr": test.row_ptr,
-            "test_items": test.ids,
-        },
+        "train": visited(train),
+        "test": visited(test),
+        "sequences": sequences(train),
+        "test_sequences": sequences(test),
+        "extras": {},
     }
 
 

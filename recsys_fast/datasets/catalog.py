@@ -89,9 +89,10 @@ def load(name: str, *, download: bool = True, progress: bool | None = None) -> D
         - ratings, play counts, libraries (``interactions``): ml-100k (splits "u1", "ua"), ml-1m, ml-latest-small,
           hetrec-lastfm, jester, citeulike-t (splits "p1", "p10"), frappe (usage counts; the NFM samples are in
           extras as ``X_train``, ``y_train``, ``X_valid``, ...);
-        - sequences (``sequences``, and last = test, second last = ``validation``, the rest = train): ml-1m-sasrec,
-          beauty, toys, yelp, beauty-bert4rec;
-        - sessions (``train`` and ``test`` hold different sessions as rows): diginetica, yoochoose-1-64.
+        - sequences (``sequences``, and as matrices last = test, second last = ``validation``, the rest = train):
+          ml-1m-sasrec, beauty, toys, yelp, beauty-bert4rec; ml-100k, ml-1m and ml-latest-small have ``sequences`` too;
+        - sessions (``sequences`` and ``test_sequences``, as matrices ``train`` and ``test``, hold different sessions as
+          rows): diginetica, yoochoose-1-64.
 
     Raises:
         ValueError: no data set has that name, or a file is damaged or of another form.

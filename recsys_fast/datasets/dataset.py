@@ -11,6 +11,7 @@ from recsys_fast.errors import message
 
 if TYPE_CHECKING:
     from recsys_fast.data.interactions import Interactions
+    from recsys_fast.data.sequences import Sequences
 
 
 @dataclass(repr=False, eq=False)
@@ -23,13 +24,12 @@ class Dataset:
         train: training part of the split that comes with the data; None where there is no such split.
         test: test part of that split, of the same shape as ``train`` (for session sets: other sessions, so other rows).
         interactions: everything in one matrix; None for sets that consist of a train and a test part only.
-        sequences: sequence and session sets only: each user's items with timestamp = place in the sequence. A matrix
-            holds an item once per user: an item that comes back has the timestamp of its last visit, and then values
-            count the visits. ``extras`` keeps the sequences whole.
+        sequences: what users did in time order, repeats included: everything, for session sets the training sessions.
+            None where there are no times. The matrices above hold an item once per user, for sequence and session
+            sets with timestamp = place of the last visit, and values = number of visits where there are repeats.
+        test_sequences: session sets only: the test sessions; ``test_sequences.prefixes()`` are the samples to evaluate.
         extras: whatever else belongs to the set, arrays unless said otherwise:
 
-            - ``sequence_row_ptr (n_users + 1,) int64``, ``sequence_items (n,) int32``: the sequences, visit by visit,
-              repeats included; session sets have ``train_row_ptr``, ``train_items``, ``test_row_ptr``, ``test_items``;
             - ``<split>_test (nnz,) bool``: the test part of a named official split, entry by entry of
               ``interactions`` (see ``given_split``);
             - ``validation``: ``Interactions`` of each user's second last item (leave-one-out sets);
@@ -44,7 +44,8 @@ class Dataset:
     train: Interactions | None = None
     test: Interactions | None = None
     interactions: Interactions | None = None
-    sequences: Interactions | None = None
+    sequences: Sequences | None = None
+    test_sequences: Sequences | None = None
     extras: dict[str, Any] = field(default_factory=dict)
 
     def given_splits(self) -> list[str]:
@@ -65,8 +66,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         parts = [
-            f"{part}={matrix.n_users} x {matrix.n_items}, {len(matrix)}"
-            for part in ("train", "test", "interactions", "sequences")
+            f"{part}={matrix.n_users} x {matrix.n_items}, {matrix.row_ptr[-1]}"
+            for part in ("train", "test", "interactions", "sequences", "test_sequences")
             if (matrix := getattr(self, part)) is not None
         ]
         return f"Dataset({self.name!r}: {'; '.join(parts)}; extras: {', '.join(self.extras) or 'none'})"

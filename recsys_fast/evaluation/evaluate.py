@@ -15,7 +15,7 @@ from recsys_fast.evaluation.names import LIST_METRICS, RATING_METRICS, Wanted, p
 from recsys_fast.evaluation.ratings import rating_metric
 from recsys_fast.evaluation.report import Report, Value
 from recsys_fast.evaluation.rows import as_integers, entries_in, take_rows
-from recsys_fast.evaluation.scorers import Scorer, as_scorer, pool_auc, rank_lists
+from recsys_fast.evaluation.scorers import Scorer, SequenceScorer, as_scorer, pool_auc, rank_lists
 from recsys_fast.ops import Csr
 from recsys_fast.ops.rank_metrics import RANK_METRICS
 
@@ -69,8 +69,11 @@ def evaluate(
             users that were not in training: ``(model.fold_in(histories), model.item_factors_)``. Other objects need
             ``recommend(users, n=, filter_seen=)`` or ``score(users)`` to rank, ``predict(users, items)`` for ratings
             and sampled negatives.
-        train: sparse ``(n_users, n_items)``; None where nothing asked for needs it.
-        test: sparse ``(n_users, n_items)``, the interactions to find; its values matter for ratings only.
+        train: sparse ``(n_users, n_items)`` or ``Sequences``; None where nothing asked for needs it. A sequence model
+            (one that can ``encode``) is asked what follows these histories: ``Sequences``, or ``Interactions`` with
+            timestamps, of any users.
+        test: sparse ``(n_users, n_items)``, the interactions to find; its values matter for ratings only. Of
+            ``Sequences`` each user's distinct items.
         metrics: names, alone or with a cut of their own ("ndcg@20").
         ks: cuts of the metrics named without one; may exceed ``n_items``.
         users: ids of the users to evaluate; None for all.
@@ -97,11 +100,11 @@ def evaluate(
     wanted = parse(metrics, ks)
     threads = getattr(model, "n_threads", None) if n_threads is None else n_threads
     how: dict[str, Any] = {"device": getattr(model, "device", "auto"), "n_threads": threads}
-    scorer = as_scorer(model, how)
+    scorer = as_scorer(model, train, how)
     held_out = ops.as_csr(test, "test", **how)
     given = None if train is None else ops.as_csr(train, "train", **how)
     shape = scorer.shape or held_out.shape
-    _check_shape(held_out, "test", shape, "the model's")
+    _check_shape(held_out, "test", shape, "that of train" if isinstance(scorer, SequenceScorer) else "the model's")
     if given is not None:
         _check_shape(given, "train", shape, "the model's" if scorer.shape else "that of test")
     requested = _as_users(users, shape[0])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast import ops
+from recsys_fast.data import Interactions, Sequences
 from recsys_fast.errors import message
 from recsys_fast.evaluation.names import Wanted
 from recsys_fast.evaluation.rows import entries_in, row_of_entry, take_rows
@@ -79,6 +80,34 @@ class FactorScorer:
     def item_vectors(self) -> NDArray[Any] | None:
         """Return the item factors, without what only the scores need (such as biases)."""
         return None if self._item_vectors is None else np.asarray(self._item_vectors)
+
+
+class SequenceScorer(FactorScorer):
+    """A sequence model: queries are encoded from the histories given, not from those it was trained on."""
+
+    def __init__(self, model: Any, histories: Sequences, how: dict[str, Any]) -> None:
+        if hasattr(model, "_check_fitted"):
+            model._check_fitted()
+        self._model, self._histories, self._how = model, histories, how
+        self._items = as_factors(model.item_factors_, "items of the model")
+        if histories.n_items != len(self._items):
+            what = "number of items of train"
+            raise ValueError(message(what, histories.n_items, f"{len(self._items)}, that of the model"))
+        self._item_vectors = model._item_vectors() if hasattr(model, "_item_vectors") else self._items
+        self.shape = histories.shape
+        # rows are the users that the model was trained on, where there are as many
+        self._known = getattr(model, "_has_user_vectors", False) and histories.shape == model._shape()
+        self._last: tuple[I32, NDArray[np.float32]] | None = None
+
+    def _of(self, users: I32) -> NDArray[np.float32]:
+        if self._last is None or not np.array_equal(self._last[0], users):
+            whose = {"users": users} if self._known else {}
+            queries = as_factors(self._model.encode(self._histories.take(users), **whose), "what encode returned")
+            if queries.shape != (len(users), self._items.shape[1]):
+                what = f"shape of what {type(self._model).__name__}.encode returned"
+                raise ValueError(message(what, queries.shape, f"({len(users)}, {self._items.shape[1]})"))
+            self._last = users, queries
+        return self._last[1]
 
 
 class ModelScorer:
@@ -157,8 +186,10 @@ class ModelScorer:
         return method
 
 
-def as_scorer(model: Any, how: dict[str, Any]) -> Scorer:
+def as_scorer(model: Any, train: Any, how: dict[str, Any]) -> Scorer:
     """Return the face of a model, or of the pair (queries, items); ``how`` goes to the operations.
+
+    A model that can ``encode`` is asked about the histories ``train`` where those are in time order.
 
     Raises:
         TypeError: nothing that can rank or score.
@@ -167,6 +198,14 @@ def as_scorer(model: Any, how: dict[str, Any]) -> Scorer:
     if isinstance(model, tuple) and len(model) == 2:
         queries, items = model
         return FactorScorer(queries, items, items, how)
+    if hasattr(model, "encode"):
+        if isinstance(train, Interactions) and train.timestamps is not None:
+            train = Sequences.from_interactions(train)
+        if isinstance(train, Sequences):
+            return SequenceScorer(model, train, how)
+        if not hasattr(model, "_scoring"):
+            mend = "pass what each user did, rf.Sequences(lists) or an rf.Interactions with timestamps"
+            raise TypeError(message("train", type(train).__name__, "the histories to encode, in time order", mend))
     if hasattr(model, "_scoring"):
         queries, items = model._scoring()
         return FactorScorer(queries, items, getattr(model, "item_factors_", None), how)

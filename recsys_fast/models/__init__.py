@@ -2,20 +2,26 @@
 
 from recsys_fast.models.als import ALS
 from recsys_fast.models.base import Recommendations, Recommender
+from recsys_fast.models.bert4rec import BERT4Rec
 from recsys_fast.models.bpr import BPR
+from recsys_fast.models.caser import Caser
 from recsys_fast.models.content_knn import ContentKNN
 from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
 from recsys_fast.models.ffm import FFM
 from recsys_fast.models.fm import FM
 from recsys_fast.models.graph import P3alpha, RP3beta
+from recsys_fast.models.gru4rec import GRU4Rec
 from recsys_fast.models.hybrid import Hybrid
 from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.logistic_mf import LogisticMF
 from recsys_fast.models.mf import MF
+from recsys_fast.models.nextitnet import NextItNet
 from recsys_fast.models.popularity import Popularity
 from recsys_fast.models.random import Random
 from recsys_fast.models.rows import RowModel, evaluate_rows
+from recsys_fast.models.sasrec import SASRec
+from recsys_fast.models.sequence import SequenceModel, SequenceState
 from recsys_fast.models.slim import SLIM
 from recsys_fast.models.sparse_ease import SparseEASE
 from recsys_fast.models.user_knn import UserKNN
@@ -30,11 +36,15 @@ __all__ = [
     "MF",
     "SLIM",
     "WARP",
+    "BERT4Rec",
+    "Caser",
     "ContentKNN",
     "FactorModel",
+    "GRU4Rec",
     "Hybrid",
     "ItemKNN",
     "LogisticMF",
+    "NextItNet",
     "P3alpha",
     "Popularity",
     "RP3beta",
@@ -42,6 +52,9 @@ __all__ = [
     "Recommendations",
     "Recommender",
     "RowModel",
+    "SASRec",
+    "SequenceModel",
+    "SequenceState",
     "SparseEASE",
     "UserKNN",
     "evaluate_rows",

@@ -34,6 +34,7 @@ _HISTORY = re.compile(r"history\.([a-z][a-z_]{0,31}(@\d{1,9})?)")
 # Only these names are ever imported on behalf of a file: models of users and items, and models of rows.
 MODELS = {
     "ALS": "recsys_fast.models.als",
+    "BERT4Rec": "recsys_fast.models.bert4rec",
     "BPR": "recsys_fast.models.bpr",
     "ContentKNN": "recsys_fast.models.content_knn",
     "EASE": "recsys_fast.models.ease",
@@ -45,6 +46,10 @@ MODELS = {
     "Popularity": "recsys_fast.models.popularity",
     "RP3beta": "recsys_fast.models.graph",
     "Random": "recsys_fast.models.random",
+    "Caser": "recsys_fast.models.caser",
+    "GRU4Rec": "recsys_fast.models.gru4rec",
+    "NextItNet": "recsys_fast.models.nextitnet",
+    "SASRec": "recsys_fast.models.sasrec",
     "SLIM": "recsys_fast.models.slim",
     "SparseEASE": "recsys_fast.models.sparse_ease",
     "UserKNN": "recsys_fast.models.user_knn",
@@ -145,6 +150,8 @@ def _plain(name: str, value: Any) -> Any:
     """Return a parameter as JSON holds it; generators have no seed to store."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain("", one) for one in value]
     return None if name == "random_state" and not isinstance(value, int) else value
 
 
@@ -262,7 +269,7 @@ def _check_names(reader: Reader | Part, kind: type[Stateful], params: dict[str, 
     known = set(kind._defaults()) - {*_LOCAL, *kind._unsaved}
     if set(params) != known:
         raise reader.fail("parameters", ", ".join(sorted(params))[:200], ", ".join(sorted(known)))
-    return params
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
 
 
 def _count(reader: Reader | Part, state: dict[str, Any], name: str) -> int:

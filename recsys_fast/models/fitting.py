@@ -215,6 +215,10 @@ class Trainable(Stateful):
         self._check_fitted()
         return self._matrix
 
+    def _training_data(self) -> Any:
+        """Return what is known of users when the model is evaluated during training."""
+        return self.training_matrix_
+
     def _shape(self) -> tuple[int, int]:
         """Return (n_users, n_items) of a fitted model."""
         self._check_fitted()

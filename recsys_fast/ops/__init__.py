@@ -5,29 +5,82 @@ changes an input unless its docstring says so.
 """
 
 from recsys_fast.ops.als import als_loss, als_sweep
+from recsys_fast.ops.attention import (
+    AttentionSaved,
+    AttentionWeights,
+    attention_block_backward,
+    attention_block_forward,
+    attention_block_step,
+)
+from recsys_fast.ops.caser import caser_backward, caser_forward
+from recsys_fast.ops.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.dense import dense_backward, dense_forward
+from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
+from recsys_fast.ops.feed_forward import (
+    FeedForwardSaved,
+    FeedForwardWeights,
+    feed_forward_block_backward,
+    feed_forward_block_forward,
+)
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
+from recsys_fast.ops.layer_norm import LayerNormGradients, layer_norm_backward, layer_norm_forward
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
-from recsys_fast.ops.negatives import philox_draw, philox_rows, sample_negatives
+from recsys_fast.ops.losses import regression_loss, row_loss, shared_loss, softmax_loss
+from recsys_fast.ops.negatives import negatives_draw, philox_draw, philox_rows, sample_negatives
+from recsys_fast.ops.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast.ops.pair_scores import pair_scores
 from recsys_fast.ops.product_topk import product_topk
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
+from recsys_fast.ops.recurrent import (
+    RecurrentGradients,
+    RecurrentStates,
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
+from recsys_fast.ops.table import IdPlan, id_plan, table_add, table_gradient
 from recsys_fast.ops.topk import topk
 
 __all__ = [
+    "AttentionSaved",
+    "AttentionWeights",
     "Csr",
     "EpochResult",
+    "FeedForwardSaved",
+    "FeedForwardWeights",
+    "IdPlan",
+    "LayerNormGradients",
     "OptimizerState",
+    "RecurrentGradients",
+    "RecurrentStates",
     "als_loss",
     "als_sweep",
     "as_csr",
+    "attention_block_backward",
+    "attention_block_forward",
+    "attention_block_step",
     "bpr_epoch",
+    "caser_backward",
+    "caser_forward",
+    "causal_conv_block_backward",
+    "causal_conv_block_forward",
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
+    "dense_backward",
+    "dense_forward",
+    "dropout_apply",
+    "embedding_backward",
+    "embedding_forward",
+    "feed_forward_block_backward",
+    "feed_forward_block_forward",
     "ffm_epoch",
     "ffm_predict",
     "fm_als_sweep",
@@ -35,9 +88,19 @@ __all__ = [
     "fm_predict",
     "gram",
     "gram_eigen",
+    "gru_backward",
+    "gru_forward",
+    "id_plan",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "list_metrics",
     "logistic_epoch",
+    "lstm_backward",
+    "lstm_forward",
     "make_state",
+    "negatives_draw",
+    "optimizer_step",
+    "optimizer_step_rows",
     "pair_scores",
     "philox_draw",
     "philox_rows",
@@ -45,11 +108,20 @@ __all__ = [
     "rank_auc",
     "rank_metrics",
     "rating_epoch",
+    "regression_loss",
     "ridge_solve",
+    "rnn_backward",
+    "rnn_forward",
+    "row_loss",
     "rows_rotate",
     "sample_negatives",
+    "shared_loss",
     "slim_solve",
+    "softmax_loss",
     "spd_invert",
+    "square_sum",
+    "table_add",
+    "table_gradient",
     "topk",
     "validate_csr",
     "warp_epoch",

@@ -191,7 +191,8 @@ def as_csr(
     """Return ``matrix`` as a validated ``Csr``; the arrays are shared with the input where they already fit.
 
     Args:
-        matrix: ``Csr``, scipy sparse matrix or array of any format, or ``Interactions``. Dense arrays are refused.
+        matrix: ``Csr``, scipy sparse matrix or array of any format, ``Interactions``, or ``Sequences`` (the distinct
+            items of each user). Dense arrays are refused.
         name: what error messages call it.
         canonical: also sort each row by column and sum duplicates (in a copy, only where needed). Values None stay None
             unless there are duplicates, whose value is then their number.
@@ -202,6 +203,8 @@ def as_csr(
         TypeError: not a sparse matrix, or of a dtype that is not a number.
         ValueError: indices out of range, bad row pointers, values that are not finite.
     """
+    if isinstance(getattr(matrix, "seen", None), Csr):  # Sequences
+        matrix = matrix.seen
     if hasattr(matrix, "row_ptr") and hasattr(matrix, "col_idx") and hasattr(matrix, "values"):
         n_rows, n_cols = _shape(matrix.shape, name)
         values = None if matrix.values is None else _values(matrix.values, f"values of {name}")

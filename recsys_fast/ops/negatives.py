@@ -111,6 +111,57 @@ def sample_negatives(
     return out
 
 
+def negatives_draw(
+    n: int,
+    n_items: int,
+    *,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    first: int = 0,
+    out: NDArray[np.int32] | None = None,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> NDArray[np.int32]:
+    """Draw items without verification, with replacement: candidates that a batch shares may be anybody's positives.
+
+    Draw number i of (seed, epoch) is a function of these alone, so that any piece of a stream can be drawn apart.
+
+    Args:
+        n: number of draws.
+        n_items: number of items, 1 to 2^31 - 1.
+        weights: ``(n_items,)`` numbers, 0 or more, such as ``popularity**0.5``; None is uniform. Any scale.
+        seed: 0 to 2^64 - 1.
+        epoch: 0 to 2^32 - 1.
+        first: number of the first draw, 0 to 2^62.
+        out: ``(n,) int32``, C-contiguous, to write into; None for a new array.
+        device: backend; all give the same draws.
+        n_threads: number of threads; the result does not depend on it.
+
+    Returns:
+        ``(n,) int32``; ``out`` where it was given.
+
+    Raises:
+        TypeError: not numbers, or ``out`` is not int32.
+        ValueError: a negative weight, only zeros, a number out of its range, or ``out`` of another shape.
+    """
+    n, n_items, first = counter(n, "n", 48), counter(n_items, "n_items", 31), counter(first, "first", 62)
+    if n_items == 0:
+        raise ValueError(message("n_items", 0, "at least 1"))
+    cdf = _EMPTY_F64 if weights is None else np.cumsum(as_weights(weights, n_items))
+    if out is None:
+        out = np.empty(n, np.int32)
+    elif not isinstance(out, np.ndarray) or out.dtype != np.int32:
+        raise TypeError(message("out", getattr(out, "dtype", type(out).__name__), "a NumPy array of int32"))
+    elif out.shape != (n,) or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(message("out", f"shape {out.shape}", f"({n},), C-contiguous and writable"))
+    backend.get(device).negatives_draw(
+        out, cdf, n_items, counter(seed, "seed", 64), counter(epoch, "epoch", 32), first,
+        backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return out
+
+
 def philox_draw(
     n: int,
     *,

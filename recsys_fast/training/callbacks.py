@@ -111,11 +111,12 @@ class TimeLimit(Callback):
 
 def _summary(state: TrainingState) -> str:
     parts = [] if state.loss is None else [f"loss {state.loss:.6g}"]
+    parts += [] if state.tokens_per_second is None else [f"{state.tokens_per_second:,.0f} tokens/s"]
     return "  ".join(parts + [f"{name} {value:.4f}" for name, value in state.metrics.items()])
 
 
 class LogEvaluation(Callback):
-    """Writes a line per epoch: epoch, seconds, loss and metrics.
+    """Writes a line per epoch: epoch, seconds, loss, metrics, and tokens per second where sequences are trained on.
 
     Args:
         metrics: what to evaluate, such as ("recall@20", "ndcg@20"); needs ``eval_set`` unless empty.
@@ -141,7 +142,7 @@ class LogEvaluation(Callback):
 
 
 class ProgressBar(Callback):
-    """A tqdm bar over epochs with loss and metrics; silent where standard error is not a terminal."""
+    """A tqdm bar over epochs with loss, metrics and speed; silent where standard error is not a terminal."""
 
     _bar: Any = None
 

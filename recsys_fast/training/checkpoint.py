@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from recsys_fast.errors import message
 from recsys_fast.training.callbacks import Callback
@@ -17,12 +18,13 @@ class Checkpoint(Callback):
     with the same bits as a run that was never interrupted. The last epoch of a run that ends is always saved.
 
     Args:
-        path: the file.
+        path: the file; or a folder, written with a separator at its end or there already, which then gets
+            ``<model>.safetensors``, such as ``run/sasrec.safetensors``. A folder that is missing is made.
         every: epochs between saves; None with ``minutes``.
         minutes: minutes between saves.
 
     Raises:
-        ValueError: neither or both of ``every`` and ``minutes`` are given, or one is not positive.
+        ValueError: ``every`` and ``minutes`` are given, or one is not positive.
     """
 
     def __init__(self, path: str | os.PathLike[str], every: int | None = None, *, minutes: float | None = None) -> None:
@@ -36,7 +38,9 @@ class Checkpoint(Callback):
         self._saved_at, self._saved_epoch = time.monotonic(), 0
 
     def on_fit_begin(self, state: TrainingState) -> None:
-        """Start the clock."""
+        """Start the clock, and make the folder."""
+        if self._folder():
+            os.makedirs(self.path, exist_ok=True)
         self._saved_at, self._saved_epoch = time.monotonic(), state.epoch
 
     def on_epoch_end(self, state: TrainingState) -> None:
@@ -53,6 +57,15 @@ class Checkpoint(Callback):
         if state.finished and state.epoch != self._saved_epoch:
             self._save(state)
 
+    def _folder(self) -> bool:
+        ends = self.path.endswith(tuple(filter(None, (os.sep, os.altsep))))
+        return ends or os.path.isdir(self.path)
+
+    def file(self, model: Any) -> str:
+        """Return the file that a model is saved to."""
+        name = type(model).__name__.lower()
+        return os.path.join(self.path, f"{name}.safetensors") if self._folder() else self.path
+
     def _save(self, state: TrainingState) -> None:
-        state.model.save(self.path)
+        state.model.save(self.file(state.model))
         self._saved_at, self._saved_epoch = time.monotonic(), state.epoch

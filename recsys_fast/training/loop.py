@@ -14,7 +14,10 @@ DEFAULT_METRICS = ("recall@20", "ndcg@20")
 
 
 class Trainer(Protocol):
-    """What a model hands to the loop: how to train one epoch, and how to undo a part of one."""
+    """What a model hands to the loop: how to train one epoch, and how to undo a part of one.
+
+    A trainer may also have ``tokens_per_second``, the speed of its last epoch over sequences.
+    """
 
     def epoch(self) -> float | None:
         """Train one epoch, publish the result on the model, and return the loss (None for models without one)."""
@@ -35,6 +38,7 @@ class TrainingState:
         metrics: metrics of the last epoch, empty without ``eval_set``.
         history: lists with one number per epoch: "loss" and each metric.
         elapsed: seconds since training began.
+        tokens_per_second: of the last epoch, without its evaluation; None for models that are not trained on sequences.
         finished: False where training ended by an exception.
     """
 
@@ -45,6 +49,7 @@ class TrainingState:
     metrics: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
     elapsed: float = 0.0
+    tokens_per_second: float | None = None
     finished: bool = False
 
 
@@ -85,7 +90,7 @@ class Evaluator:
             return {}
         from recsys_fast.evaluation import evaluate
 
-        train = model.training_matrix_ if self.train is None else self.train
+        train = model._training_data() if self.train is None else self.train
         report = evaluate(model, train, self.test, self.names, n_threads=self.n_threads)
         return {name: float(report[name]) for name in self.names}
 
@@ -159,6 +164,7 @@ def _one_epoch(state: TrainingState, trainer: Trainer) -> None:
     except BaseException:
         trainer.rollback()
         raise
+    state.tokens_per_second = getattr(trainer, "tokens_per_second", None)
     state.epoch += 1
     state.loss = loss
     if loss is not None:

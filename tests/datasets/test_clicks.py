@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import recsys_fast as rf
 from recsys_fast import datasets
 from recsys_fast.datasets import clicks
 
@@ -46,8 +47,9 @@ def make_log(seed: int, n: int, days: int) -> Log:
     return log
 
 
-def lists_of(row_ptr: np.ndarray, items: np.ndarray) -> list[list[int]]:
-    return [part.tolist() for part in np.split(items, row_ptr[1:-1])]
+def lists_of(data: rf.Sequences | None) -> list[list[int]]:
+    assert data is not None
+    return [row.tolist() for row in data]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -63,8 +65,8 @@ def test_diginetica(folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int, he
     (folder / "train-item-views.csv").write_text(header + "".join(lines))
     data = datasets.load("diginetica")
     train, test = plain(log, 7 * 86_400)
-    assert lists_of(data.extras["train_row_ptr"], data.extras["train_items"]) == train
-    assert lists_of(data.extras["test_row_ptr"], data.extras["test_items"]) == test
+    assert lists_of(data.sequences) == train
+    assert lists_of(data.test_sequences) == test
     assert len(train) > 20
     assert len(test) > 3
     assert data.train is not None
@@ -86,8 +88,8 @@ def test_yoochoose_keeps_the_last_64th_of_the_samples(folder: Path) -> None:
     assert data.extras["item_orig"].tolist() == [item + 1 for item in orig]
     dense = {item: place for place, item in enumerate(orig)}
     assert len(train) > 5
-    for part, expected in (("train", train), ("test", test)):
-        found = lists_of(data.extras[f"{part}_row_ptr"], data.extras[f"{part}_items"])
+    for part, expected in ((data.sequences, train), (data.test_sequences, test)):
+        found = lists_of(part)
         assert found == [[dense[item] for item in items] for items in expected]
 
 

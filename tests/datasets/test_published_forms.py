@@ -105,9 +105,9 @@ def test_ncf(folder: Path) -> None:
 def test_user_item_lines(folder: Path, name: str, file: str) -> None:
     write(folder / file, "1 3\n1 1\n1 2\n1 4\n2 4\n2 3\n")
     data = datasets.load(name)
-    assert data.extras["sequence_row_ptr"].tolist() == [0, 4, 6]
-    assert data.extras["sequence_items"].tolist() == [2, 0, 1, 3, 3, 2]
-    assert entries(data.sequences) == {
+    assert data.sequences is not None
+    assert [row.tolist() for row in data.sequences] == [[2, 0, 1, 3], [3, 2]]
+    assert entries(data.interactions) == {
         (0, 2): (None, 0), (0, 0): (None, 1), (0, 1): (None, 2), (0, 3): (None, 3),
         (1, 3): (None, 0), (1, 2): (None, 1),
     }  # fmt: skip
@@ -121,8 +121,9 @@ def test_s3rec_sequences_with_repeats_and_attributes(folder: Path, name: str, st
     write(folder / "S3-Rec" / f"{stem}.txt", "1 2 1 2 3 2\n2 3 1 4\n")
     write(folder / "S3-Rec" / f"{stem}_item2attributes.json", json.dumps({"1": [2, 1], "3": [5], "9": [1]}))
     data = datasets.load(name)
-    assert data.extras["sequence_items"].tolist() == [1, 0, 1, 2, 1, 2, 0, 3]
-    assert entries(data.sequences) == {
+    assert data.sequences is not None
+    assert [row.tolist() for row in data.sequences] == [[1, 0, 1, 2, 1], [2, 0, 3]]
+    assert entries(data.interactions) == {
         (0, 0): (1, 1), (0, 1): (3, 4), (0, 2): (1, 3), (1, 2): (1, 0), (1, 0): (1, 1), (1, 3): (1, 2),
     }  # fmt: skip
     assert entries(data.train) == {(0, 0): (1, 1), (0, 1): (2, 2), (1, 2): (1, 0)}
@@ -302,7 +303,9 @@ def test_both_forms_of_a_set_give_the_same_matrix(folder: Path) -> None:
     np.savez(folder / "s3rec_toys_and_games_seq.npz", **arrays, n_items=np.int32(30))
     prepared = datasets.load("toys")
     assert datasets.describe("toys").found == str(folder)
-    for part in ("train", "test", "sequences"):
+    for part in ("train", "test", "interactions"):
         assert entries(getattr(published, part)) == entries(getattr(prepared, part))
         assert getattr(published, part).shape == getattr(prepared, part).shape == (12, 30)
-    assert np.array_equal(published.extras["sequence_items"], prepared.extras["sequence_items"])
+    assert published.sequences is not None
+    assert prepared.sequences is not None
+    assert np.array_equal(published.sequences.items, prepared.sequences.items)

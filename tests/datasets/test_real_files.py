@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from recsys_fast import datasets
+from recsys_fast.data import Sequences, splits
 from recsys_fast.datasets import Dataset
 
 SIZES: dict[str, dict[str, tuple[int, int, int]]] = {
@@ -20,7 +21,7 @@ SIZES: dict[str, dict[str, tuple[int, int, int]]] = {
     "ml-latest-small": {"interactions": (671, 9_066, 100_004)},
     "beauty": {"sequences": (22_363, 12_101, 198_502), "test": (22_363, 12_101, 22_363)},
     "toys": {"sequences": (19_412, 11_924, 167_597), "test": (19_412, 11_924, 19_412)},
-    "yelp": {"sequences": (30_431, 20_033, 316_354 - 11_830), "test": (30_431, 20_033, 30_431)},
+    "yelp": {"interactions": (30_431, 20_033, 316_354 - 11_830), "test": (30_431, 20_033, 30_431)},
     "beauty-bert4rec": {"sequences": (40_226, 54_542, 353_962), "test": (40_226, 54_542, 40_226)},
     "diginetica": {"train": (186_670, 43_097, 906_140 - 144_020), "test": (15_963, 43_097, 76_821 - 12_484)},
     "yoochoose-1-64": {"train": (116_167, 17_745, 486_026 - 99_853), "test": (15_324, 17_745, 71_222 - 14_854)},
@@ -56,7 +57,7 @@ def test_sizes(loaded: Any, name: str) -> None:
     for part, (n_users, n_items, n) in SIZES[name].items():
         matrix = getattr(data, part)
         assert matrix.shape == (n_users, n_items)
-        assert len(matrix) == n
+        assert int(matrix.row_ptr[-1]) == n
     assert data.name == name
     assert name in repr(data)
     assert datasets.describe(name).found == data.source
@@ -65,7 +66,8 @@ def test_sizes(loaded: Any, name: str) -> None:
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_sequences_and_their_leave_one_out_parts(loaded: Any, name: str) -> None:
     data = loaded(name)
-    row_ptr, items = data.extras["sequence_row_ptr"], data.extras["sequence_items"]
+    assert isinstance(data.sequences, Sequences)
+    row_ptr, items = data.sequences.row_ptr, data.sequences.items
     lengths = np.diff(row_ptr)
     assert lengths.min() >= 3  # so every user has a test and a validation item
     assert np.array_equal(data.test.col_idx, items[row_ptr[1:] - 1])
@@ -73,19 +75,33 @@ def test_sequences_and_their_leave_one_out_parts(loaded: Any, name: str) -> None
     visits = len(data.train) if data.train.values is None else int(data.train.values.sum())
     assert visits + 2 * len(lengths) == len(items)
     # Each entry's timestamp is the last place at which its sequence holds the item.
-    matrix = data.sequences
+    matrix = data.interactions
     assert np.array_equal(items[row_ptr[matrix.rows()] + matrix.timestamps], matrix.col_idx)
     for user in (0, len(lengths) // 2, len(lengths) - 1):
         sequence = items[row_ptr[user] : row_ptr[user + 1]].tolist()
         entries = slice(matrix.row_ptr[user], matrix.row_ptr[user + 1])
         last = {item: place for place, item in enumerate(sequence)}
         assert dict(zip(matrix.col_idx[entries].tolist(), matrix.timestamps[entries].tolist(), strict=True)) == last
+    train, valid, test = splits.leave_one_out(data.sequences)
+    assert np.array_equal(test.items, data.test.col_idx)
+    assert np.array_equal(valid.items, data.extras["validation"].col_idx)
+    assert np.array_equal(train.seen.col_idx, data.train.col_idx)
+
+
+@pytest.mark.parametrize("name", ["diginetica", "yoochoose-1-64"])
+def test_sessions_give_the_published_numbers_of_samples(loaded: Any, name: str) -> None:
+    data = loaded(name)
+    n_train, n_test = {"diginetica": (719_470, 60_858), "yoochoose-1-64": (369_859, 55_898)}[name]
+    assert (data.sequences.lengths - 1).sum() == n_train
+    histories, targets = data.test_sequences.prefixes()
+    assert histories.shape == targets.shape == (n_test, data.sequences.n_items)
+    assert np.array_equal(data.sequences.seen.col_idx, data.train.col_idx)
 
 
 def test_repeat_visits_are_counted_and_kept(loaded: Any) -> None:
     data = loaded("yelp")
-    assert data.sequences.values.sum() == len(data.extras["sequence_items"]) == 316_354
-    assert loaded("beauty").sequences.values is None
+    assert data.interactions.values.sum() == data.sequences.n_events == 316_354
+    assert loaded("beauty").interactions.values is None
 
 
 @pytest.mark.parametrize("name", ["beauty", "toys", "yelp"])
@@ -122,6 +138,7 @@ def test_movielens_1m_tables_and_time_rank_follow_the_entries(loaded: Any) -> No
         by_rank = np.argsort(ranks[entries])
         assert np.array_equal(ranks[entries][by_rank], np.arange(len(by_rank)))
         assert (np.diff(times[entries][by_rank]) >= 0).all()
+        assert np.array_equal(data.interactions.col_idx[entries][by_rank], data.sequences[user])
 
 
 def test_ncf_holds_out_each_users_last_rating_and_gives_99_negatives(loaded: Any) -> None:
@@ -132,16 +149,6 @@ def test_ncf_holds_out_each_users_last_rating_and_gives_99_negatives(loaded: Any
     assert (data.train.csr * data.test.csr).nnz == 0
     latest = np.maximum.reduceat(data.train.timestamps, data.train.row_ptr[:-1])
     assert (data.test.timestamps >= latest).all()
-
-
-def test_sessions_are_kept_click_by_click(loaded: Any) -> None:
-    for name, samples in (("diginetica", (719_470, 60_858)), ("yoochoose-1-64", (369_859, 55_898))):
-        extras = loaded(name).extras
-        for part, n in zip(("train", "test"), samples, strict=True):
-            assert int((np.diff(extras[f"{part}_row_ptr"]) - 1).sum()) == n
-            assert len(extras[f"{part}_items"]) == extras[f"{part}_row_ptr"][-1]
-    yoochoose = loaded("yoochoose-1-64").extras
-    assert len(np.setdiff1d(yoochoose["test_items"], yoochoose["train_items"])) == 369
 
 
 def test_frappe_has_the_log_and_the_labelled_samples(loaded: Any) -> None:

@@ -10,6 +10,12 @@ import scipy.sparse as sp
 
 import recsys_fast as rf
 
+_SMALL = {"d": 8, "n_blocks": 1, "max_len": 6, "batch_size": 8, "n_epochs": 2, "random_state": 0}
+
+_GRU = {"d": 8, "max_len": 12, "batch_size": 8, "n_epochs": 2, "random_state": 0}
+_NEXT = {"d": 8, "dilations": (1, 2), "max_len": 6, "batch_size": 8, "n_epochs": 2, "random_state": 0}
+_CASER = {"d": 8, "user_vectors": False, "n_vertical": 2, "batch_size": 8, "n_epochs": 2, "random_state": 0}
+
 MODELS: dict[str, Callable[..., Any]] = {
     "als": lambda **k: rf.ALS(4, **{"n_epochs": 2, "random_state": 0, **k}),
     "als-cg": lambda **k: rf.ALS(5, **{"solver": "cg", "n_epochs": 2, "random_state": 0, **k}),
@@ -60,6 +66,44 @@ MODELS: dict[str, Callable[..., Any]] = {
     "user-knn": lambda **k: rf.UserKNN(**{"k": 7, **k}),
     "user-knn-tfidf": lambda **k: rf.UserKNN(**{"k": 50, "similarity": "tfidf", **k}),
 }
+# Models of what comes next, which take sequences.
+SEQUENCE_MODELS: dict[str, Callable[..., Any]] = {
+    "bert4rec": lambda **k: rf.BERT4Rec(**{**_SMALL, "n_heads": 2, "dropout": 0.1, **k}),
+    "bert4rec-pre": lambda **k: rf.BERT4Rec(
+        **{**_SMALL, "norm": "pre", "item_bias": False, "last_probability": 0.5, "positions": "start", **k}
+    ),
+    "caser": lambda **k: rf.Caser(**{**_CASER, "window": 4, "targets": 2, "n_horizontal": 3, **k}),
+    "caser-ce": lambda **k: rf.Caser(
+        **{**_CASER, "window": 3, "targets": 1, "n_vertical": 0, "loss": "ce", "n_negatives": None, **k}
+    ),
+    "gru4rec": lambda **k: rf.GRU4Rec(**{**_GRU, "n_negatives": 6, **k}),
+    "gru4rec-bpr-max": lambda **k: rf.GRU4Rec(
+        **{**_GRU, "n_layers": 2, "loss": "bpr_max", "n_negatives": 5, "dropout": 0.1, "dropout_hidden": 0.1, **k}
+    ),
+    "gru4rec-lstm": lambda **k: rf.GRU4Rec(
+        **{**_GRU, "cell": "lstm", "session_parallel": False, "n_negatives": None, "truncate": 3, **k}
+    ),
+    "gru4rec-rnn": lambda **k: rf.GRU4Rec(
+        **{**_GRU, "cell": "rnn", "momentum": 0.2, "n_negatives": 4, "shuffle": False, **k}
+    ),
+    "nextitnet": lambda **k: rf.NextItNet(**{**_NEXT, **k}),
+    "nextitnet-bce": lambda **k: rf.NextItNet(
+        **{**_NEXT, "dilations": (1,), "kernel_size": 2, "loss": "bce", "projection": False, "item_bias": True, **k}
+    ),
+    "sasrec": lambda **k: rf.SASRec(**{**_SMALL, **k}),
+    "sasrec-bce": lambda **k: rf.SASRec(
+        **{**_SMALL, "loss": "bce", "norm": "query", "scale_items": True, "n_heads": 2, **k}
+    ),
+    "sasrec-gbce": lambda **k: rf.SASRec(
+        **{**_SMALL, "loss": "gbce", "n_negatives": 4, "positions": "start", "item_bias": True, **k}
+    ),
+    "sasrec-sampled": lambda **k: rf.SASRec(
+        **{**_SMALL, "n_negatives": 8, "negative_alpha": 0.5, "positions": "none", "optimizer": "adagrad", **k}
+    ),
+    "sasrec-bpr-max": lambda **k: rf.SASRec(
+        **{**_SMALL, "loss": "bpr_max", "n_negatives": 6, "norm": "post", "item_bias": True, "optimizer": "sgd", **k}
+    ),
+}
 # Models whose fit needs more than a matrix; they have tests of their own.
 OTHERS = {"ContentKNN"}
 CONTAINERS = {"Hybrid"}  # made of fitted models, and never trained on a matrix: with tests of their own
@@ -75,6 +119,16 @@ def ratings(n_users: int = 30, n_items: int = 20, density: float = 0.25, seed: i
     return sp.csr_array(dense.astype(np.float32))
 
 
+def sequences(n_users: int = 30, n_items: int = 20, longest: int = 9, seed: int = 0) -> rf.Sequences:
+    """Walks over the items in steps of 1 to 3, with repeats; one user without events, and one with a single one."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, longest + 1, n_users)
+    lengths[n_users // 2], lengths[n_users // 3] = 0, 1
+    starts, steps = rng.integers(0, n_items, n_users), rng.integers(1, 4, n_users)
+    lists = [(a + b * np.arange(n)) % n_items for a, b, n in zip(starts, steps, lengths, strict=True)]
+    return rf.Sequences(lists, n_items=n_items)
+
+
 def snapshot(matrix: Any) -> tuple[bytes, ...]:
     """Every byte of a scipy matrix."""
     parts = ("data", "indices", "indptr", "row", "col")
@@ -87,5 +141,11 @@ def same_state(left: Any, right: Any) -> bool:
         a, b = getattr(left, name), getattr(right, name)
         same = np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
         if not same:
+            return False
+    if hasattr(left, "_held"):
+        (own, steps), (other, other_steps) = left._held(), right._held()
+        if own.keys() != other.keys() or steps != other_steps:
+            return False
+        if not all(np.array_equal(own[name], other[name]) for name in own):
             return False
     return left.n_epochs_ == right.n_epochs_ and left.history_ == right.history_

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.models.cases import FACTORS, MODELS
+from tests.models.cases import FACTORS, MODELS, SEQUENCE_MODELS
 
 
 @pytest.fixture(params=MODELS)
@@ -19,3 +19,9 @@ def make(request: pytest.FixtureRequest, device: str) -> Callable[..., Any]:
 def make_als(request: pytest.FixtureRequest, device: str) -> Callable[..., Any]:
     """The same for models with factors of their own."""
     return partial(MODELS[request.param], device=device)
+
+
+@pytest.fixture(params=SEQUENCE_MODELS)
+def make_sequence(request: pytest.FixtureRequest, device: str) -> Callable[..., Any]:
+    """The same for models of what comes next."""
+    return partial(SEQUENCE_MODELS[request.param], device=device)

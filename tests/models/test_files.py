@@ -12,7 +12,7 @@ import recsys_fast as rf
 from recsys_fast.errors import DeviceError, ModelFormatError
 from recsys_fast.models.files import MODELS as REGISTERED
 from recsys_fast.serialization import Reader, write
-from tests.models.cases import CONTAINERS, MODELS, OTHERS, ratings, same_state
+from tests.models.cases import CONTAINERS, MODELS, OTHERS, SEQUENCE_MODELS, ratings, same_state
 
 Make = Callable[..., Any]
 
@@ -41,7 +41,8 @@ def test_what_comes_back_is_what_was_saved(make: Make, tmp_path: Path, device: s
 
 
 def test_every_model_is_registered() -> None:
-    assert {type(make()).__name__ for make in MODELS.values()} | OTHERS | CONTAINERS == set(REGISTERED)
+    made = {type(make()).__name__ for make in (*MODELS.values(), *SEQUENCE_MODELS.values())}
+    assert made | OTHERS | CONTAINERS == set(REGISTERED)
 
 
 def test_safetensors_reads_a_model(tmp_path: Path) -> None:

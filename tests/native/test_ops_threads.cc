@@ -153,16 +153,18 @@ RF_CASE(threads_als_long_rows) {
   const auto y = test::uniform(n_columns * width, 18), weights = test::uniform(std::ssize(col_idx), 19);
   const std::vector<float> spectrum(width, 3.0f);
   const AlsProblem problem{weights.data(), nullptr, spectrum.data(), 1.0f, 0.1f, 1.0f, 0.1f, false};
-  check_same_bits([&](int n_threads) {
-    std::vector<float> x(n_rows * width, 0.1f);
-    const double loss = als_sweep<Cpu>({x.data(), n_rows, width}, {y.data(), n_columns, width},
-                                       {row_ptr.data(), col_idx.data(), nullptr, n_rows, n_columns}, problem,
-                                       AlsSolver::kCg, 2, 8, n_threads);
-    CHECK(std::isfinite(loss));
-    std::vector<double> out(x.begin(), x.end());
-    out.push_back(loss);
-    return out;
-  });
+  for (const AlsSolver solver : {AlsSolver::kCg, AlsSolver::kSubspace}) {
+    check_same_bits([&](int n_threads) {
+      std::vector<float> x(n_rows * width, 0.1f);
+      const double loss = als_sweep<Cpu>({x.data(), n_rows, width}, {y.data(), n_columns, width},
+                                         {row_ptr.data(), col_idx.data(), nullptr, n_rows, n_columns}, problem, solver,
+                                         2, 8, n_threads);
+      CHECK(std::isfinite(loss));
+      std::vector<double> out(x.begin(), x.end());
+      out.push_back(loss);
+      return out;
+    });
+  }
 }
 
 RF_CASE(threads_als_loss) {

@@ -98,7 +98,8 @@ def test_cg_stays_at_the_solution(case: Case, device: str) -> None:
     assert row_loss(problem, x) <= row_loss(problem, exact) * (1 + 1e-6) + 1e-6
 
 
-def test_cg_takes_long_rows_in_any_order_of_entries(device: str) -> None:
+@pytest.mark.parametrize("solver", ["cg", "subspace"])
+def test_takes_long_rows_in_any_order_of_entries(solver: str, device: str) -> None:
     problem = Case("shuffled", 7, 700, 256, 690, targets="array").make()
     matrix, targets = problem.matrix, problem.options["targets"]
     order = np.arange(matrix.nnz)
@@ -107,8 +108,8 @@ def test_cg_takes_long_rows_in_any_order_of_entries(device: str) -> None:
     shuffled = problem._replace(
         matrix=matrix._replace(col_idx=matrix.col_idx[order]), options={**problem.options, "targets": targets[order]}
     )
-    expected, loss = solve(problem, device, solver="cg")
-    x, same = solve(shuffled, device, solver="cg")
+    expected, loss = solve(problem, device, solver=solver, block_size=32)
+    x, same = solve(shuffled, device, solver=solver, block_size=32)
     assert np.allclose(x, expected, rtol=1e-4, atol=1e-5 * float(np.abs(expected).max()))
     assert same == pytest.approx(loss, rel=1e-5)
 

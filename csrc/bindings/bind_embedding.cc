@@ -1,0 +1,59 @@
+#include "bindings/bind.h"
+#include "bindings/buffers.h"
+#include "ops/embedding.h"
+
+namespace recsys_fast::bindings {
+namespace {
+
+Places places_of(const Array<const int64_t>& row_ptr, int64_t n_rows, bool from_end) {
+  if (row_ptr.size() < 1) throw ShapeError("length of row_ptr", row_ptr.size(), 1);
+  check_size("rows of the sequences", row_ptr.data()[row_ptr.size() - 1], n_rows);
+  return {row_ptr.data(), row_ptr.size() - 1, from_end};
+}
+
+void forward(const py::object& out, const py::object& table, const py::object& positions, const py::object& ids,
+             const py::object& row_ptr, float scale, bool from_end, float rate, uint64_t seed, uint32_t step,
+             uint32_t site, int n_threads) {
+  const Array<float> out_array(out, "out");
+  const Array<const float> table_array(table, "table"), positions_array(positions, "positions");
+  const Array<const int32_t> id_array(ids, "ids");
+  const Array<const int64_t> row_ptr_array(row_ptr, "row_ptr");
+  const auto rows = out_array.rows("dimensions of out");
+  const auto table_rows = table_array.rows("dimensions of table");
+  const auto position_rows = positions_array.rows("dimensions of positions");
+  check_size("columns of table", table_rows.d, rows.d);
+  if (position_rows.n != 0) check_size("columns of positions", position_rows.d, rows.d);
+  check_size("number of ids", id_array.size(), rows.n);
+  const Places places = places_of(row_ptr_array, rows.n, from_end);
+  without_gil([&] {
+    embedding_forward<Cpu>(rows, table_rows, position_rows, id_array.data(), places, scale, {rate, seed, step, site},
+                           n_threads);
+  });
+}
+
+void backward(const py::object& dout, const py::object& dpositions, const py::object& row_ptr, float scale,
+              bool from_end, float rate, uint64_t seed, uint32_t step, uint32_t site, int n_threads) {
+  const Array<float> dout_array(dout, "dout"), positions_array(dpositions, "dpositions");
+  const Array<const int64_t> row_ptr_array(row_ptr, "row_ptr");
+  const auto rows = dout_array.rows("dimensions of dout");
+  const auto position_rows = positions_array.rows("dimensions of dpositions");
+  if (position_rows.n != 0) check_size("columns of dpositions", position_rows.d, rows.d);
+  const Places places = places_of(row_ptr_array, rows.n, from_end);
+  without_gil(
+      [&] { embedding_backward<Cpu>(rows, position_rows, places, scale, {rate, seed, step, site}, n_threads); });
+}
+
+}  // namespace
+
+void bind_embedding(py::module_& m) {
+  m.def("embedding_forward", &forward);
+  m.def("embedding_backward", &backward);
+  m.def("dropout_apply",
+        [](const py::object& x, float rate, uint64_t seed, uint32_t step, uint32_t site, int n_threads) {
+          const Array<float> array(x, "x");
+          const auto rows = array.rows("dimensions of x");
+          without_gil([&] { dropout_apply<Cpu>(rows, {rate, seed, step, site}, n_threads); });
+        });
+}
+
+}  // namespace recsys_fast::bindings

@@ -1,0 +1,132 @@
+"""Checks that the operations of network blocks share."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recsys_fast.errors import message
+from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.negatives import counter
+from recsys_fast.ops.topk import as_factors
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+NONE = np.empty(0, np.float32)
+NO_ROWS = np.empty((0, 0), np.float32)
+NORMS = ("none", "pre", "post", "query")
+
+
+class Masks(NamedTuple):
+    """Which random masks a block draws: a function of these three numbers, the row and the column."""
+
+    seed: int
+    step: int
+    site: int
+
+
+def as_masks(seed: Any, step: Any, site: Any) -> Masks:
+    """Return the numbers of a mask after checking them: 64, 32 and 32 bits."""
+    return Masks(counter(seed, "seed", 64), counter(step, "step", 32), counter(site, "site", 32))
+
+
+def as_rows(array: ArrayLike, name: str, shape: tuple[int | None, int | None] = (None, None)) -> F32:
+    """Return ``array`` as contiguous float32 rows of a shape in which None stands for any size.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: another shape, or not finite.
+    """
+    rows = as_factors(array, name)
+    if any(want is not None and got != want for got, want in zip(rows.shape, shape, strict=True)):
+        expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+        raise ValueError(message(f"shape of {name}", rows.shape, expected))
+    return rows
+
+
+def as_vector(array: ArrayLike | None, name: str, size: int) -> F32:
+    """Return ``array`` as contiguous float32 of ``size`` numbers; None is an array of length 0.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: another shape, or not finite.
+    """
+    if array is None:
+        return NONE
+    given = np.asarray(array)
+    if given.shape != (size,):
+        raise ValueError(message(f"shape of {name}", given.shape, f"({size},)"))
+    vector: F32 = as_factors(given.reshape(1, size), name)[0]
+    return vector
+
+
+def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None) -> I64:
+    """Return ``row_ptr`` as contiguous int64 after checking that it cuts ``n_rows`` rows into sequences.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: not 1-D, not from 0 to n_rows, decreasing, or a sequence is longer than ``max_length``.
+    """
+    given = np.asarray(row_ptr)
+    if given.dtype.kind not in "iu":
+        raise TypeError(message("dtype of row_ptr", given.dtype, "an integer dtype"))
+    if given.ndim != 1 or len(given) == 0:
+        raise ValueError(message("shape of row_ptr", given.shape, "(n_sequences + 1,)"))
+    if given[0] != 0 or given[-1] != n_rows:
+        raise ValueError(message("row_ptr", f"{given[0]} to {given[-1]}", f"0 to the number of rows {n_rows}"))
+    pointers = np.require(given, np.int64, ["C", "A", "E"])
+    lengths = np.diff(pointers)
+    if len(lengths) and lengths.min() < 0:
+        raise ValueError(message(f"row_ptr[{int(lengths.argmin()) + 1}]", "less than the number before", "no decrease"))
+    if max_length is not None and len(lengths) and lengths.max() > max_length:
+        mend = "keep the most recent rows of each sequence"
+        raise ValueError(message("length of a sequence", int(lengths.max()), f"at most {max_length}", mend))
+    return pointers
+
+
+def as_norm(norm: str, gamma: ArrayLike | None, beta: ArrayLike | None, d: int) -> tuple[int, F32, F32]:
+    """Return the number of the layer norm's place, and its parameters.
+
+    Raises:
+        ValueError: no such place, or parameters missing or given where they do not belong.
+    """
+    if norm not in NORMS:
+        raise ValueError(message("norm", repr(norm), "one of " + ", ".join(NORMS)))
+    if (gamma is None or beta is None) != (norm == "none") or (gamma is None) != (beta is None):
+        raise ValueError(message("gamma and beta", "other", 'both with a norm, neither with norm="none"'))
+    return NORMS.index(norm), as_vector(gamma, "gamma", d), as_vector(beta, "beta", d)
+
+
+def as_rate(rate: Any, name: str) -> float:
+    """Return the rate of a dropout after checking that it is in [0, 1)."""
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+        raise TypeError(message(name, type(rate).__name__, "a number"))
+    if not 0.0 <= float(rate) < 1.0:
+        raise ValueError(message(name, rate, "0 <= rate < 1"))
+    return float(rate)
+
+
+def as_eps(eps: Any) -> float:
+    """Return the number added to a variance after checking that it is finite and not negative."""
+    if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
+        raise TypeError(message("eps", type(eps).__name__, "a number"))
+    if not 0.0 <= float(eps) < np.inf:
+        raise ValueError(message("eps", eps, "a finite number, 0 or more"))
+    return float(eps)
+
+
+def as_out(out: F32 | None, shape: tuple[int, int], apart: Sequence[F32]) -> F32:
+    """Return ``out``, or a new array, after checking that the operation can write its result into it."""
+    if out is None:
+        return np.empty(shape, np.float32)
+    rows = as_writable(out, "out")
+    if rows.shape != shape:
+        raise ValueError(message("shape of out", rows.shape, str(shape)))
+    for other in apart:
+        check_apart(rows, "out", other, "an input")
+    return rows

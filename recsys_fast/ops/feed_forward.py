@@ -1,0 +1,171 @@
+"""The feed-forward block of a network, forward and backward."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recsys_fast import backend
+from recsys_fast.errors import message
+from recsys_fast.ops.block_arguments import NO_ROWS, as_eps, as_masks, as_norm, as_out, as_rate, as_rows, as_vector
+
+F32 = NDArray[np.float32]
+
+ACTIVATIONS = ("relu", "gelu_tanh", "tanh", "sigmoid", "identity", "gelu")
+
+
+class FeedForwardWeights(NamedTuple):
+    """Parameters of the block, or their gradients; None: there is none (an array of length 0 among gradients).
+
+    Attributes:
+        w1: ``(d, h) float32``.
+        b1: ``(h,) float32`` or None.
+        w2: ``(h, d) float32``.
+        b2: ``(d,) float32`` or None.
+        gamma, beta: ``(d,) float32``, of the layer norm; None where there is no norm.
+    """
+
+    w1: ArrayLike
+    b1: ArrayLike | None
+    w2: ArrayLike
+    b2: ArrayLike | None
+    gamma: ArrayLike | None = None
+    beta: ArrayLike | None = None
+
+
+class FeedForwardSaved(NamedTuple):
+    """What the backward pass needs: hidden ``(T, h)``, stats ``(T, 2)`` with a norm, mid ``(T, d)`` with one behind."""
+
+    hidden: F32
+    stats: F32
+    mid: F32
+
+
+class _Weights(NamedTuple):
+    w1: F32
+    b1: F32
+    w2: F32
+    b2: F32
+    norm: int
+    gamma: F32
+    beta: F32
+
+
+def _as_weights(weights: FeedForwardWeights, norm: str, d: int) -> _Weights:
+    w1 = as_rows(weights.w1, "w1", (d, None))
+    h = w1.shape[1]
+    w2 = as_rows(weights.w2, "w2", (h, d))
+    if h == 0 or d == 0:
+        raise ValueError(message("shape of w1", w1.shape, "at least one row and column"))
+    place = as_norm(norm, weights.gamma, weights.beta, d)
+    return _Weights(w1, as_vector(weights.b1, "b1", h), w2, as_vector(weights.b2, "b2", d), *place)
+
+
+def as_activation(name: str) -> int:
+    """Return the number by which backends know an activation."""
+    if name not in ACTIVATIONS:
+        raise ValueError(message("activation", repr(name), "one of " + ", ".join(ACTIVATIONS)))
+    return ACTIVATIONS.index(name)
+
+
+def feed_forward_block_forward(
+    x: ArrayLike,
+    weights: FeedForwardWeights,
+    *,
+    activation: str = "relu",
+    norm: str = "none",
+    eps: float = 1e-5,
+    dropout_hidden: float = 0.0,
+    dropout: float = 0.0,
+    seed: int = 0,
+    step: int = 0,
+    site: int = 0,
+    out: F32 | None = None,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> tuple[F32, FeedForwardSaved]:
+    """Return y = x + D(f(x)), f(x) = D'(g(x w1 + b1)) w2 + b2, with the layer norm where ``norm`` says.
+
+    Args:
+        x: ``(T, d)``, converted to contiguous float32 where it is not; T may be 0.
+        weights: parameters.
+        activation: g: "relu", "gelu" (x Phi(x)), "gelu_tanh" (Hendrycks, Gimpel 2016), "tanh", "sigmoid", "identity".
+        norm: "none"; "pre": x + D(f(LN x)); "post": LN(x + D(f(x))); "query": LN x + D(f(LN x)).
+        eps: added to the layer norm's variances.
+        dropout_hidden: rate of D', in [0, 1).
+        dropout: rate of D, in [0, 1).
+        seed: of the masks, which are a function of (seed, step, site, row, column).
+        step: of the masks.
+        site: number of the masks of D' in the step; those of D have the next.
+        out: ``(T, d) float32``, C-contiguous, to write into; None for a new array.
+        device: backend.
+        n_threads: number of threads; None for every CPU granted. The result does not depend on it.
+
+    Returns:
+        y ``(T, d) float32``, and what the backward pass needs.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: shapes that do not fit, numbers that are not finite or out of range.
+    """
+    rows = as_rows(x, "x")
+    n, d = rows.shape
+    w = _as_weights(weights, norm, d)
+    y = as_out(out, rows.shape, (rows, w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
+    stats = np.empty((n, 2), np.float32) if w.norm else NO_ROWS
+    mid = np.empty((n, d), np.float32) if norm == "post" else NO_ROWS
+    saved = FeedForwardSaved(np.empty((n, w.w1.shape[1]), np.float32), stats, mid)
+    backend.get(device).feed_forward_block_forward(
+        y, *saved, rows, w.gamma, w.beta, w.w1, w.b1, w.w2, w.b2, as_activation(activation), w.norm, as_eps(eps),
+        as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"), *as_masks(seed, step, site),
+        backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return y, saved
+
+
+def feed_forward_block_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    weights: FeedForwardWeights,
+    saved: FeedForwardSaved,
+    *,
+    activation: str = "relu",
+    norm: str = "none",
+    dropout_hidden: float = 0.0,
+    dropout: float = 0.0,
+    seed: int = 0,
+    step: int = 0,
+    site: int = 0,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> tuple[F32, FeedForwardWeights]:
+    """Return the gradients of ``feed_forward_block_forward``'s x and parameters for that of y.
+
+    Args:
+        dy: ``(T, d)``.
+        x: ``(T, d)``, as in the forward pass, like all that follows.
+        weights: parameters.
+        saved: what the forward pass returned.
+        activation, norm, dropout_hidden, dropout, seed, step, site, device, n_threads: see there.
+
+    Raises:
+        TypeError: an argument of a wrong type.
+        ValueError: shapes that do not fit, numbers that are not finite or out of range.
+    """
+    rows = as_rows(x, "x")
+    n, d = rows.shape
+    w = _as_weights(weights, norm, d)
+    given, h = as_rows(dy, "dy", (n, d)), w.w1.shape[1]
+    hidden = as_rows(saved.hidden, "saved.hidden", (n, h))
+    stats = as_rows(saved.stats, "saved.stats", (n, 2)) if w.norm else NO_ROWS
+    mid = as_rows(saved.mid, "saved.mid", (n, d)) if norm == "post" else NO_ROWS
+    dx = np.empty((n, d), np.float32)
+    dw1, db1, dw2, db2, dgamma, dbeta = (np.empty_like(a) for a in (w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
+    backend.get(device).feed_forward_block_backward(
+        dx, dgamma, dbeta, dw1, db1, dw2, db2, given, hidden, stats, mid, rows, w.gamma, w.beta, w.w1, w.w2,
+        as_activation(activation), w.norm, as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"),
+        *as_masks(seed, step, site), backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return dx, FeedForwardWeights(dw1, db1, dw2, db2, dgamma, dbeta)

@@ -1,0 +1,194 @@
+"""Steps of SGD, Adagrad and Adam, over flat parameters or over rows of a table, and the norm that clipping needs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from recsys_fast import backend
+from recsys_fast.errors import message
+from recsys_fast.ops.embedding import F32, NO_ROWS, NONE, as_ids
+from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.negatives import counter
+from recsys_fast.ops.topk import as_factors
+
+KINDS = ("sgd", "adagrad", "adam", "adagrad_root")
+
+
+def _kind(kind: str) -> int:
+    if kind not in KINDS:
+        raise ValueError(message("kind", repr(kind), "one of " + ", ".join(KINDS)))
+    return KINDS.index(kind)
+
+
+def _numbers(
+    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool, grad_scale: float,
+    step: int,
+) -> tuple[float, float, float, float, float, bool, float, int]:  # fmt: skip
+    """Return the hyper-parameters in the order of the flat signature, each in its range."""
+    for name, number in {"beta1": beta1, "beta2": beta2}.items():
+        if not 0.0 <= number < 1.0:
+            raise ValueError(message(name, number, "0 or more, and less than 1"))
+    for name, number in {"lr": lr, "eps": eps, "weight_decay": weight_decay, "grad_scale": grad_scale}.items():
+        if not (math.isfinite(number) and number >= 0.0):
+            raise ValueError(message(name, number, "a finite number, 0 or more"))
+    if counter(step, "step", 31) == 0:
+        raise ValueError(message("step", 0, "1 for the first step"))
+    return lr, beta1, beta2, eps, weight_decay, bool(decoupled), grad_scale, int(step)
+
+
+def _moments(kind: int, beta1: float, like: F32, m: F32 | None, v: F32 | None) -> tuple[F32, F32]:
+    """Return the moments that a kind keeps, checked; empty arrays for the others."""
+    wanted = {"m": (m, kind == 2 or beta1 > 0.0), "v": (v, kind != 0)}
+    found = []
+    for name, (given, needed) in wanted.items():
+        if not needed:
+            found.append(NONE if like.ndim == 1 else NO_ROWS)
+            continue
+        if given is None:
+            mend = f"pass {name}=np.zeros_like(...) and keep it from step to step"
+            raise ValueError(message(f"{name} of {KINDS[kind]}", "None", f"an array of shape {like.shape}", mend))
+        if as_writable(given, name, like.ndim).shape != like.shape:
+            raise ValueError(message(f"shape of {name}", given.shape, f"{like.shape}"))
+        found.append(given)
+    return found[0], found[1]
+
+
+def optimizer_step(
+    param: F32,
+    grad: ArrayLike,
+    m: F32 | None = None,
+    v: F32 | None = None,
+    *,
+    kind: str = "adam",
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    grad_scale: float = 1.0,
+    step: int = 1,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> F32:
+    """Move parameters by their gradients, in place.
+
+    With g = grad_scale * grad + weight_decay * param (``decoupled``: g = grad_scale * grad, and param shrinks by lr *
+    weight_decay * param as well, as in AdamW):
+
+    - "sgd": m = beta1 m + g; param -= lr m. Without momentum (beta1 = 0) there is no m.
+    - "adagrad": v += g^2; u = g / (sqrt(v) + eps); with momentum m = beta1 m + u and u = m; param -= lr u.
+    - "adagrad_root": the same with u = g / sqrt(v + eps), as in GRU4Rec.
+    - "adam": m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+      param -= lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps).
+
+    Duchi, Hazan, Singer, JMLR 2011; Kingma, Ba, ICLR 2015; Loshchilov, Hutter, ICLR 2019.
+
+    Args:
+        param: ``(n,) float32``, C-contiguous, writable; changed.
+        grad: ``(n,)``.
+        m, v: ``(n,) float32``, the moments, zeros before the first step; changed. None for those that are not kept.
+        kind: "sgd", "adagrad", "adagrad_root" or "adam".
+        lr, beta1, beta2, eps, weight_decay: as above.
+        decoupled: weight decay apart from the gradient.
+        grad_scale: of the gradient, such as min(1, limit / norm).
+        step: number of this step, from 1.
+        device: backend.
+        n_threads: number of threads; the result does not depend on it.
+
+    Returns:
+        ``param``.
+
+    Raises:
+        TypeError: what is changed is not a float32 array.
+        ValueError: shapes that differ, a moment that is missing, a number out of its range or not finite.
+    """
+    values, number = as_writable(param, "param", 1), _kind(kind)
+    gradient = as_factors(np.asarray(grad).reshape(1, -1), "grad").reshape(-1)
+    if gradient.shape != values.shape or np.ndim(grad) != 1:
+        raise ValueError(message("shape of grad", np.shape(grad), f"{values.shape}"))
+    moments = _moments(number, beta1, values, m, v)
+    check_apart(values, "param", gradient, "grad")
+    backend.get(device).optimizer_step(
+        values, gradient, *moments, number,
+        *_numbers(lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step),
+        backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return param
+
+
+def optimizer_step_rows(
+    table: F32,
+    rows: ArrayLike,
+    drows: ArrayLike,
+    m: F32 | None = None,
+    v: F32 | None = None,
+    *,
+    lazy: bool = True,
+    kind: str = "adam",
+    lr: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    grad_scale: float = 1.0,
+    step: int = 1,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> F32:
+    """Move a table whose gradient is 0 but for some rows, in place; the formulas are those of ``optimizer_step``.
+
+    Args:
+        table: ``(n, d) float32``, C-contiguous, writable; changed.
+        rows: ``(R,)`` integers, strictly ascending.
+        drows: ``(R, d)``, their gradients.
+        m, v: ``(n, d) float32``, the moments; changed. None for those that are not kept.
+        lazy: only ``rows`` take a step, and other rows' moments do not decay; Adam corrects by ``step``, the number of
+            steps of all. False: every row takes a step, those not named with a gradient of 0.
+        kind, lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step: as in ``optimizer_step``.
+        device: backend.
+        n_threads: number of threads; the result does not depend on it.
+
+    Returns:
+        ``table``.
+
+    Raises:
+        TypeError: what is changed is not a float32 array, or rows are not integers.
+        ValueError: rows that do not ascend or lie beyond the table, shapes that do not fit, a moment that is missing, a
+            number out of its range or not finite.
+    """
+    values, number = as_writable(table, "table"), _kind(kind)
+    ids = as_ids(rows, len(values), "rows").reshape(-1)
+    if len(ids) and (int(ids[0]) < 0 or (np.diff(ids) <= 0).any()):
+        raise ValueError(message("rows", expected="strictly ascending from 0", mend="pass those of ops.id_plan"))
+    gradient = as_factors(drows, "drows")
+    if gradient.shape != (len(ids), values.shape[1]):
+        raise ValueError(message("shape of drows", gradient.shape, f"{(len(ids), values.shape[1])}"))
+    moments = _moments(number, beta1, values, m, v)
+    check_apart(values, "table", gradient, "drows")
+    backend.get(device).optimizer_step_rows(
+        values, *moments, ids, gradient, bool(lazy), number,
+        *_numbers(lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step),
+        backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return table
+
+
+def square_sum(x: ArrayLike, *, device: str = "auto", n_threads: int | None = None) -> float:
+    """Return the sum of squares; its tree depends on the number of elements alone.
+
+    Args:
+        x: numbers of any shape, converted to contiguous float32 where they are not.
+        device: backend.
+        n_threads: number of threads; the result does not depend on it.
+
+    Raises:
+        TypeError: not numbers.
+        ValueError: a number is not finite.
+    """
+    flat = as_factors(np.asarray(x).reshape(1, -1), "x").reshape(-1)
+    return float(backend.get(device).square_sum(flat, backend.resolve_threads(n_threads)))

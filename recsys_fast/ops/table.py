@@ -1,0 +1,199 @@
+"""Gradients of an embedding table by its rows: only those that a batch touches are looked at."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from recsys_fast import backend
+from recsys_fast.errors import message
+from recsys_fast.ops.embedding import F32, I32, I64, NO_ROWS, NONE, as_ids
+from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.negatives import counter
+from recsys_fast.ops.topk import as_factors
+
+_MOST = 2**31 - 1
+
+
+class IdPlan(NamedTuple):
+    """Which rows of a table ids name, and where.
+
+    Attributes:
+        rows: ``(R,) int32``, distinct, ascending.
+        entry_ptr: ``(R + 1,) int64``.
+        entries: ``(entry_ptr[R],) int32``: where rows[r] occurs, ascending, from entry_ptr[r] on.
+        n: number of ids, those of -1 included.
+    """
+
+    rows: I32
+    entry_ptr: I64
+    entries: I32
+    n: int
+
+
+def id_plan(ids: ArrayLike, n_table: int, *, device: str = "auto", n_threads: int | None = None) -> IdPlan:
+    """Return the distinct ids in ascending order, and for each the places where it occurs, in ascending order.
+
+    Args:
+        ids: integers of any shape, read row by row; -1 (none) is left out.
+        n_table: number of rows of the table, below 2^31.
+        device: backend.
+        n_threads: number of threads; the result does not depend on it.
+
+    Returns:
+        ``IdPlan``.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: an id beyond the table, or 2^31 ids and more.
+    """
+    n_table = counter(n_table, "n_table", 31)
+    array = as_ids(ids, n_table).reshape(-1)
+    if len(array) > _MOST:
+        raise ValueError(message("number of ids", len(array), f"at most {_MOST}"))
+    rows, entries = np.empty(len(array), np.int32), np.empty(len(array), np.int32)
+    entry_ptr = np.empty(len(array) + 1, np.int64)
+    n_threads = backend.resolve_threads(n_threads)
+    n_rows = backend.get(device).id_plan(rows, entry_ptr, entries, array, n_table, n_threads)
+    return IdPlan(rows[:n_rows], entry_ptr[: n_rows + 1], entries[: entry_ptr[n_rows]], len(array))
+
+
+class _Sources(NamedTuple):
+    """Gradients of rows, behind each other: entry e is dx[e], then dcand, then coef times its row of h."""
+
+    dx: F32
+    dcand: F32
+    dcand_bias: F32
+    coef: F32
+    h: F32
+    width: int
+
+
+def _vector(array: ArrayLike, name: str, n: int) -> F32:
+    vector = as_factors(np.asarray(array).reshape(1, -1), name).reshape(-1)
+    if len(vector) != n:
+        raise ValueError(message(f"length of {name}", len(vector), str(n)))
+    return vector
+
+
+def _sources(
+    d: int,
+    n: int,
+    dx: ArrayLike | None,
+    dcand: ArrayLike | None,
+    dcand_bias: ArrayLike | None,
+    coef: ArrayLike | None,
+    h: ArrayLike | None,
+) -> _Sources:
+    """Return checked sources of ``n`` entries in all, whose rows are of width ``d``."""
+    tables = {"dx": dx, "dcand": dcand, "h": h}
+    rows = {name: NO_ROWS if given is None else as_factors(given, name) for name, given in tables.items()}
+    for name, given in rows.items():
+        if given.size and given.shape[1] != d:
+            raise ValueError(message(f"columns of {name}", given.shape[1], f"{d}"))
+    factors = NO_ROWS if coef is None else np.asarray(coef, np.float32)
+    if factors.ndim != 2 or (factors.size and len(factors) != len(rows["h"])):
+        expected = f"({len(rows['h'])}, width), one row per row of h"
+        raise ValueError(message("shape of coef", factors.shape, expected))
+    total = len(rows["dx"]) + len(rows["dcand"]) + factors.size
+    if total != n:
+        mend = "the ids are those of dx, dcand and coef, behind each other"
+        raise ValueError(message("number of entries", total, f"one per id, {n}", mend))
+    bias = NONE if dcand_bias is None else _vector(dcand_bias, "dcand_bias", len(rows["dcand"]))
+    flat = NONE if factors.size == 0 else as_factors(factors, "coef").reshape(-1)
+    width = max(1, factors.shape[1]) if factors.size else 1
+    return _Sources(rows["dx"], rows["dcand"], bias, flat, rows["h"], width)
+
+
+def table_gradient(
+    plan: IdPlan,
+    d: int,
+    *,
+    dx: ArrayLike | None = None,
+    dcand: ArrayLike | None = None,
+    dcand_bias: ArrayLike | None = None,
+    coef: ArrayLike | None = None,
+    h: ArrayLike | None = None,
+    bias: bool = False,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> tuple[F32, F32]:
+    """Return the gradients of the rows of ``plan``: each the sum of its entries, in their order.
+
+    Entry e is row e of ``dx`` for e < N1; then row e - N1 of ``dcand`` for e < N1 + N2; and from there on coef[t, j]
+    h[t], read row by row.
+
+    Args:
+        plan: of the ids of all entries (``id_plan``).
+        d: width of a row.
+        dx: ``(N1, d)``, gradients of rows that went in.
+        dcand: ``(N2, d)``, gradients of candidates of a loss.
+        dcand_bias: ``(N2,)``, of their biases.
+        coef: ``(T, width)``, derivatives of a loss by scores h[t] . row + bias.
+        h: ``(T, d)``.
+        bias: whether to return gradients of the biases: sums of dcand_bias and coef.
+        device: backend.
+        n_threads: number of threads; the result does not depend on it.
+
+    Returns:
+        drows ``(R, d) float32`` and dbias ``(R,) float32``, of length 0 without ``bias``.
+
+    Raises:
+        TypeError: not numbers.
+        ValueError: shapes that do not fit each other or the plan, or a number that is not finite.
+    """
+    d = counter(d, "d", 31)
+    sources = _sources(d, plan.n, dx, dcand, dcand_bias, coef, h)
+    drows = np.empty((len(plan.rows), d), np.float32)
+    dbias = np.empty(len(plan.rows) if bias else 0, np.float32)
+    backend.get(device).table_gradient(
+        drows, dbias, plan.entry_ptr, plan.entries, *sources, backend.resolve_threads(n_threads)
+    )
+    return drows, dbias
+
+
+def table_add(
+    dtable: F32,
+    ids: ArrayLike,
+    *,
+    dbias: F32 | None = None,
+    dx: ArrayLike | None = None,
+    dcand: ArrayLike | None = None,
+    dcand_bias: ArrayLike | None = None,
+    coef: ArrayLike | None = None,
+    h: ArrayLike | None = None,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> F32:
+    """Add gradients of single rows to the gradient of a whole table, in place: dtable[ids[e]] += entry e.
+
+    No plan is needed, and no row but those named is read. Entries are those of ``table_gradient``.
+
+    Args:
+        dtable: ``(n, d) float32``, C-contiguous, writable; changed.
+        ids: integers, one per entry; -1 (none) is left out.
+        dbias: ``(n,) float32``, changed; None where there are no biases.
+        dx, dcand, dcand_bias, coef, h: as in ``table_gradient``.
+        device: backend.
+        n_threads: number of threads; the result does not depend on it.
+
+    Returns:
+        ``dtable``.
+
+    Raises:
+        TypeError: not numbers, or what is changed is not float32.
+        ValueError: an id beyond the table, shapes that do not fit, a number that is not finite, or a source shares
+            memory with ``dtable``.
+    """
+    table = as_writable(dtable, "dtable")
+    array = as_ids(ids, len(table)).reshape(-1)
+    total_bias = NONE if dbias is None else as_writable(dbias, "dbias", 1)
+    if dbias is not None and len(total_bias) != len(table):
+        raise ValueError(message("length of dbias", len(total_bias), f"the rows of dtable, {len(table)}"))
+    sources = _sources(table.shape[1], len(array), dx, dcand, dcand_bias, coef, h)
+    for name in ("dx", "dcand", "h"):
+        check_apart(table, "dtable", getattr(sources, name), name)
+    backend.get(device).table_add(table, total_bias, array, *sources, backend.resolve_threads(n_threads))
+    return dtable

@@ -1,0 +1,219 @@
+"""The losses against float64 formulas and finite differences, their promises, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recsys_fast import backend, ops
+from recsys_fast.errors import NotSupportedError
+from tests.cases.losses import CASES, EXTREME, KINDS, OPTIONS, Case, score_losses
+
+Array = NDArray[Any]
+Result = tuple[Any, ...]
+by_case = pytest.mark.parametrize("case", CASES + EXTREME, ids=lambda case: case.name)
+by_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def expected(case: Case, kind: str, op: str, dtype: Any) -> tuple[Any, Array, Array, Array]:
+    """Return loss, dh, drows and dbias by whole score matrices in plain loops of one dtype."""
+    p = case.make(dtype)
+    h, table = p["h"], p["table"]
+    constant = p["bias"] if case.bias else np.zeros(case.n, dtype)
+    if op != "softmax":
+        constant = constant - p["log_q"]
+    loss, dh, drows, dbias = dtype(0), np.zeros_like(h), np.zeros_like(table), np.zeros(case.n, dtype)
+    for t, target in enumerate(p["targets"]):
+        if target < 0:
+            continue
+        every = np.arange(case.n)
+        out, at = np.zeros(case.n, np.bool_), int(target)
+        if op == "shared":
+            out = p["ids"] == p["ids"][target]
+        if op == "row":
+            every = np.concatenate(([target], p["negatives"][t]))
+            out, at = every < 0, 0
+        s = (table[every] * h[t]).sum(axis=1, dtype=dtype) + constant[every]
+        row, g = score_losses(kind, s, at, out)
+        loss += p["weights"][t] * row
+        g = g * (p["weights"][t] * dtype(OPTIONS["scale"]))
+        dh[t] = (g[:, None] * table[every]).sum(axis=0, dtype=dtype)
+        live = every >= 0
+        np.add.at(drows, every[live], g[live, None] * h[t])
+        np.add.at(dbias, every[live], g[live])
+    return loss, dh, drows, dbias
+
+
+def run(case: Case, kind: str, op: str, device: str, **options: Any) -> Result:
+    """Return loss, dh, drows and dbias of an operation."""
+    p = case.make()
+    bias = p["bias"] if case.bias else None
+    common = {"weights": p["weights"], "bias": bias, "scale": OPTIONS["scale"], "device": device, **options}
+    if op == "softmax":
+        return tuple(ops.softmax_loss(p["h"], p["table"], p["targets"], **common))
+    common |= {"kind": kind, "log_q": p["log_q"], "beta": OPTIONS["beta"], "regularization": OPTIONS["regularization"]}
+    if op == "shared":
+        return tuple(ops.shared_loss(p["h"], p["table"], p["targets"], ids=p["ids"], mask_equal=True, **common))
+    loss, dh, coef = ops.row_loss(p["h"], p["table"], p["targets"], p["negatives"], **common)
+    drows, dbias = np.zeros_like(p["table"]), np.zeros(case.n, np.float32)
+    ids = np.c_[p["targets"], p["negatives"]]
+    assert not coef[ids < 0].any()
+    assert not coef[p["targets"] < 0].any()
+    rows, places = np.nonzero(ids >= 0)
+    np.add.at(drows, ids[rows, places], coef[rows, places, None] * p["h"][rows])
+    np.add.at(dbias, ids[rows, places], coef[rows, places])
+    return loss, dh, drows, dbias if case.bias else dbias[:0]
+
+
+EVERY = [("softmax", "softmax"), *((kind, op) for op in ("shared", "row") for kind in KINDS)]
+by_op = pytest.mark.parametrize(("kind", "op"), EVERY)
+
+
+def error(got: Any, exact: Any) -> float:
+    """Return the largest error, relative to the largest number."""
+    largest = float(np.abs(np.asarray(got, np.float64) - exact).max(initial=0.0))
+    return largest / max(float(np.abs(exact).max(initial=0.0)), 0.1)
+
+
+@by_case
+@by_op
+def test_is_as_exact_as_plain_float32(case: Case, kind: str, op: str, device: str) -> None:
+    exact, plain = expected(case, kind, op, np.float64), expected(case, kind, op, np.float32)
+    got = run(case, kind, op, device)
+    for name, g, e, p in zip(("loss", "dh", "drows", "dbias"), got, exact, plain, strict=True):
+        if name != "dbias" or case.bias:
+            # Scores have errors of their own, which grow with them and need not show in the plain form.
+            assert error(g, e) <= 4 * error(p, e) + 2e-6 + 4e-7 * case.size, name
+
+
+@by_case
+@by_op
+def test_bits_do_not_depend_on_threads(case: Case, kind: str, op: str, device: str) -> None:
+    one = run(case, kind, op, device, n_threads=1)
+    for n_threads in (2, 3, 7):
+        again = run(case, kind, op, device, n_threads=n_threads)
+        assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+
+
+def flat_call(case: Case, kind: str, op: str) -> tuple[Any, dict[str, Array], dict[str, Array]]:
+    """Return numba's operation in float64 as a function of nothing, its inputs, and what it writes."""
+    p = case.make(np.float64)
+    out = {name: np.empty_like(p[name]) for name in ("h", "table", "bias")}
+    module, number = backend.get("numba"), KINDS.index(kind)
+    args: tuple[Any, ...] = (p["h"], p["table"], p["bias"], p["targets"])
+    if op == "softmax":
+        return lambda: module.softmax_loss(*out.values(), *args, p["weights"], 1.0, 0, 2), p, out
+    if op == "shared":
+        extra = (p["ids"], p["log_q"], number, 0.7, 1, 0.3, p["weights"], 1.0, 0, 2)
+        return lambda: module.shared_loss(*out.values(), *args, *extra), p, out
+    coef = np.empty((case.n_rows, 1 + case.k))
+    extra = (p["negatives"], p["log_q"], number, 0.7, 0.3, p["weights"], 1.0, 2)
+    return lambda: module.row_loss(out["h"], coef, *args, *extra), p, {"h": out["h"]}
+
+
+@by_op
+def test_gradients_are_finite_differences(kind: str, op: str) -> None:
+    call, inputs, outputs = flat_call(Case("", 70, 90, 6, size=2.0, k=7), kind, op)
+    call()
+    gradients = {name: array.copy() for name, array in outputs.items()}
+    for name, gradient in gradients.items():
+        x = inputs[name]
+        for at in np.random.default_rng(1).permutation(x.size)[:15]:
+            kept = x.flat[at]
+            values = []
+            for step in (1e-6, -1e-6):
+                x.flat[at] = kept + step
+                values.append(call())
+            x.flat[at] = kept
+            assert gradient.flat[at] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-6)
+
+
+def has_bfloat16() -> bool:
+    """Say whether the extension and the processor multiply bfloat16."""
+    return backend.resolve_device() == "cpu" and bool(backend.get("cpu").has_bfloat16())
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="no AVX512-BF16")
+@pytest.mark.parametrize("op", ["softmax", "shared"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.size <= 4.0], ids=lambda case: case.name)
+def test_bfloat16_errors_are_as_documented(case: Case, op: str) -> None:
+    exact = expected(case, "softmax", op, np.float64)
+    got = run(case, "softmax", op, "cpu", compute="bfloat16", n_threads=1)
+    assert abs(got[0] - exact[0]) <= 3e-3 * abs(exact[0]) + 1e-6
+    for g, e in zip(got[1:], exact[1:], strict=False):
+        if g.size:
+            assert np.linalg.norm(g - e) <= 1e-2 * np.linalg.norm(e) + 1e-6
+    again = run(case, "softmax", op, "cpu", compute="bfloat16", n_threads=3)
+    assert all(np.array_equal(a, b) for a, b in zip(got, again, strict=True))
+
+
+def test_bfloat16_is_refused_where_it_is_not() -> None:
+    with pytest.raises(NotSupportedError, match="float32"):
+        ops.softmax_loss(np.ones((1, 2)), np.ones((3, 2)), [0], compute="bfloat16", device="numba")
+
+
+def test_scores_far_below_their_bound(device: str) -> None:
+    """|h| max|e| is 10,000 above every score of the first row, and none above those of the second."""
+    h, table = np.array([[100.0, 0.0], [0.0, 1.0]], np.float32), np.zeros((60, 2), np.float32)
+    table[:, 1] = np.linspace(-1, 1, 60)
+    table[0] = [-100.0, 0.0]
+    loss, dh, drows, _ = ops.softmax_loss(h, table, [3, 5], device=device)
+    s = h.astype(np.float64) @ table.T
+    p = np.exp(s - s.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    assert loss == pytest.approx(-np.log(p[[0, 1], [3, 5]]).sum(), rel=1e-6)
+    p[[0, 1], [3, 5]] -= 1
+    assert np.allclose(dh, p @ table, atol=1e-6)
+    assert np.allclose(drows, p.T @ h, rtol=1e-5, atol=1e-5)
+
+
+def test_biases_may_rule_items_out(device: str) -> None:
+    table, bias = np.eye(4, dtype=np.float32), np.array([0.0, -1e9, 0.0, -3e30], np.float32)
+    loss, _, drows, dbias = ops.softmax_loss(np.ones((1, 4)), table, [0], bias=bias, device=device)
+    assert loss == pytest.approx(np.log(2.0), rel=1e-6)
+    assert not drows[[1, 3]].any()
+    assert np.allclose(dbias, [-0.5, 0, 0.5, 0])
+
+
+@pytest.mark.parametrize("kind", ["squared", "smooth_l1"])
+def test_regression(kind: str, device: str) -> None:
+    rng = np.random.default_rng(0)
+    x, y, w = rng.standard_normal(50) * 2, rng.standard_normal(50), rng.uniform(0.5, 2, 50)
+    e = x - y
+    size = np.abs(e)
+    each = e * e if kind == "squared" else np.where(size < 1, e * e / 2, size - 0.5)
+    slope = 2 * e if kind == "squared" else np.clip(e, -1, 1)
+    loss, gradient = ops.regression_loss(x, y, kind=kind, weights=w, scale=0.25, device=device)
+    assert loss == pytest.approx((w * each).sum(), rel=1e-6)
+    assert np.allclose(gradient, 0.25 * w * slope, rtol=1e-5, atol=1e-6)
+    assert ops.regression_loss([], [], device=device)[0] == 0.0
+
+
+H, E = np.ones((2, 3)), np.ones((4, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda d: ops.softmax_loss(H, np.ones((4, 2)), [0, 1], device=d), ValueError, "widths"),
+        (lambda d: ops.softmax_loss(H, E[:0], [-1, -1], device=d), ValueError, "rows of table"),
+        (lambda d: ops.softmax_loss(H, E, [0], device=d), ValueError, "shape of targets"),
+        (lambda d: ops.softmax_loss(H, E, [0, 4], device=d), IndexError, "targets holds 4"),
+        (lambda d: ops.softmax_loss(H, E, [0.0, 1.0], device=d), TypeError, "integer"),
+        (lambda d: ops.softmax_loss(H * np.nan, E, [0, 1], device=d), ValueError, "finite"),
+        (lambda d: ops.softmax_loss(H, E, [0, 1], bias=[1.0], device=d), ValueError, "length of bias"),
+        (lambda d: ops.softmax_loss(H, E, [0, 1], compute="half", device=d), ValueError, "compute"),
+        (lambda d: ops.shared_loss(H, E, [0, 1], kind="hinge", device=d), ValueError, "kind"),
+        (lambda d: ops.shared_loss(H, E, [0, 1], mask_equal=True, device=d), ValueError, "without ids"),
+        (lambda d: ops.shared_loss(H, E, [0, 9], device=d), IndexError, "positive holds 9"),
+        (lambda d: ops.row_loss(H, E, [0, 1], [1, 2], device=d), ValueError, "shape of negatives"),
+        (lambda d: ops.row_loss(H, E, [0, 1], [[1], [-2]], device=d), IndexError, "negatives holds -2"),
+        (lambda d: ops.regression_loss([1.0], [1.0, 2.0], device=d), ValueError, "length of target"),
+    ],
+)
+def test_refuses(call: Any, error: type[Exception], text: str, device: str) -> None:
+    with pytest.raises(error, match=text):
+        call(device)

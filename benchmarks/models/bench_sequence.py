@@ -126,9 +126,8 @@ def lstm(train: Any, options: argparse.Namespace) -> tuple[dict[str, Any], int, 
 
 def caser(train: Any, options: argparse.Namespace) -> tuple[dict[str, Any], int, float]:
     """Return contestants, windows of an epoch, and its operations."""
-    from recsys_fast.data.batches import WindowBatches
-
     from benchmarks.models.torch_conv import TorchCaser
+    from recsys_fast.data.batches import WindowBatches
 
     whole = next(WindowBatches(train, 5, 3, batch_size=1 << 30).epoch(0))
     full = (whole.targets >= 0).all(axis=1)  # the peer knows no missing targets

@@ -18,8 +18,8 @@ struct DenseLayer {
 template <class Device>
 void dense_forward(float* y, float* pre, const float* x, int64_t n, const DenseLayer& layer, int n_threads);
 
-// Gradients for dy (n, d_out), overwritten; dx and db may be null; pre is read where needs_argument. Sums over rows have a
-// fixed tree: the same bits for any n_threads.
+// Gradients for dy (n, d_out), overwritten; dx and db may be null; pre is read where needs_argument. Sums over rows
+// have a fixed tree: the same bits for any n_threads.
 template <class Device>
 void dense_backward(float* dx, float* dw, float* db, const float* dy, const float* y, const float* pre, const float* x,
                     int64_t n, const DenseLayer& layer, int n_threads);

@@ -186,8 +186,6 @@ def update(train: Any, options: argparse.Namespace, report: harness.Report) -> N
 
 
 def main() -> None:
-    import torch
-
     parser = harness.arguments(__doc__, data="beauty")
     choices = ["sasrec", "sasrec-ce", "gru4rec", "gru4rec-bpr-max", "lstm", "caser", "nextitnet", "update"]
     parser.add_argument("--work", nargs="+", choices=choices, default=["sasrec"])
@@ -195,6 +193,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="lanes of gru4rec")
     parser.add_argument("--fast-peers-only", action="store_true", help="leave the standard SASRec out")
     options = parser.parse_args()
+    import torch
+
     torch.set_num_threads(options.threads)
     train = sequences(options.data)
     report = harness.Report(options)

@@ -38,10 +38,22 @@ PUBLISHED = {
     },
 }
 
-# Width 64, 2 blocks, 2 heads and length 50 as published; "sasrec" with the published loss.
+# Width 64, 2 blocks, 2 heads and length 50 as published; "sasrec" with the published loss and blocks (norms behind
+# them, GELU, 4 d inside).
 _ATTENTION: dict[str, Any] = {"d": 64, "n_blocks": 2, "n_heads": 2, "max_len": 50, "n_epochs": 200}
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "sasrec": ("SASRec", {**_ATTENTION, "loss": "bce", "dropout": 0.5, "batch_size": 256}),
+    "sasrec": (
+        "SASRec",
+        {
+            **_ATTENTION,
+            "loss": "bce",
+            "dropout": 0.5,
+            "batch_size": 256,
+            "norm": "post",
+            "hidden": 256,
+            "activation": "gelu",
+        },
+    ),
     "sasrec-ce": ("SASRec", {**_ATTENTION, "loss": "ce", "dropout": 0.5, "batch_size": 256}),
     "sasrec-gbce": ("SASRec", {**_ATTENTION, "loss": "gbce", "dropout": 0.5, "batch_size": 256}),
     "bert4rec": ("BERT4Rec", {**_ATTENTION, "dropout": 0.2, "batch_size": 256}),

@@ -1,5 +1,5 @@
 #include "bindings/bind.h"
-#include "bindings/block_arguments.h"
+#include "bindings/layers.h"
 #include "ops/attention.h"
 
 namespace recsys_fast::bindings {
@@ -11,14 +11,13 @@ struct Parameters {
   Array<T> gamma, beta, w_qkv, b_qkv, w_out, b_out;
 
   AttentionParameters<T> read(int64_t d) const {
-    check_vector("length of gamma", gamma, d);
-    check_vector("length of beta", beta, d);
     check_size("size of w_qkv", w_qkv.size(), 3 * d * d);
-    check_vector("length of b_qkv", b_qkv, 3 * d);
-    check_vector("size of w_out", w_out, d * d);
-    check_vector("length of b_out", b_out, d);
-    return {gamma.data_or_null(), beta.data_or_null(),  w_qkv.data(),
-            b_qkv.data_or_null(), w_out.data_or_null(), b_out.data_or_null()};
+    return {optional("length of gamma", gamma, d),
+            optional("length of beta", beta, d),
+            w_qkv.data(),
+            optional("length of b_qkv", b_qkv, 3 * d),
+            optional("size of w_out", w_out, d * d),
+            optional("length of b_out", b_out, d)};
   }
 };
 
@@ -37,6 +36,7 @@ struct Saved {
 };
 
 AttentionShape read_shape(Arguments& args, const Array<const int64_t>& row_ptr, const Rows<const float>& x) {
+  check_row_ptr(row_ptr, x.n);
   AttentionShape s{};
   s.row_ptr = row_ptr.data();
   s.n_sequences = row_ptr.size() - 1;
@@ -46,7 +46,6 @@ AttentionShape read_shape(Arguments& args, const Array<const int64_t>& row_ptr, 
   if (s.n_heads < 1 || s.d % s.n_heads != 0) throw ShapeError("n_heads", s.n_heads, s.d);
   s.causal = args.next_as<bool>();
   s.norm = static_cast<BlockNorm>(args.next_as<int>());
-  check_size("last of row_ptr", s.n_sequences < 0 ? -1 : s.row_ptr[s.n_sequences], s.n_rows);
   return s;
 }
 
@@ -94,12 +93,13 @@ void backward(const py::args& positional) {
   const int n_threads = args.next_as<int>();
   check_size("size of dx", dx.size(), x.size());
   check_size("size of dy", dy.size(), x.size());
-  check_vector("length of gamma", gamma, s.d);
-  check_vector("length of beta", beta, s.d);
   check_size("size of w_qkv", w_qkv.size(), 3 * s.d * s.d);
-  check_vector("size of w_out", w_out, s.d * s.d);
-  const AttentionParameters<const float> p{
-      gamma.data_or_null(), beta.data_or_null(), w_qkv.data(), nullptr, w_out.data_or_null(), nullptr};
+  const AttentionParameters<const float> p{optional("length of gamma", gamma, s.d),
+                                           optional("length of beta", beta, s.d),
+                                           w_qkv.data(),
+                                           nullptr,
+                                           optional("size of w_out", w_out, s.d * s.d),
+                                           nullptr};
   const auto sums = gradients.read(s.d);
   const auto kept = saved.read(s);
   without_gil([&] { attention_block_backward<Cpu>(s, p, x.data(), kept, dy.data(), dx.data(), sums, n_threads); });

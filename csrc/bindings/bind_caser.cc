@@ -1,5 +1,5 @@
 #include "bindings/bind.h"
-#include "bindings/buffers.h"
+#include "bindings/layers.h"
 #include "ops/caser.h"
 
 namespace recsys_fast::bindings {
@@ -29,37 +29,35 @@ void bind_caser(py::module_& m) {
     check_size("size of w_h", wh.size(), horizontal_size(s));
     check_size("size of b_h", bh.size(), s.n_maxima());
     check_size("size of w_v", wv.size(), s.window * s.n_vertical);
-    if (bv.size() != 0) check_size("size of b_v", bv.size(), s.n_vertical);
-    const CaserWeights weights{wh.data(), bh.data(), wv.data(), bv.data_or_null()};
+    const CaserWeights weights{wh.data(), bh.data(), wv.data(), optional("size of b_v", bv, s.n_vertical)};
     without_gil([&] {
       caser_forward<Cpu>(out.data(), places.data(), in.data(), weights, s, {dropout, seed, step, site}, n_threads);
     });
   });
-  m.def("caser_backward",
-        [](const py::object& dx, const py::object& dw_h, const py::object& db_h, const py::object& dw_v,
-           const py::object& db_v, const py::object& dz, const py::object& argmax, const py::object& x,
-           const py::object& w_h, const py::object& w_v, int64_t window, int64_t n_horizontal, int64_t n_vertical,
-           float dropout, uint64_t seed, uint32_t step, uint32_t site, int n_threads) {
-          const Array<float> out(dx, "dx"), dwh(dw_h, "dw_h"), dbh(db_h, "db_h"), dwv(dw_v, "dw_v"), dbv(db_v, "db_v");
-          const Array<const int32_t> places(argmax, "argmax");
-          const Array<const float> given(dz, "dz"), in(x, "x"), wh(w_h, "w_h"), wv(w_v, "w_v");
-          const CaserSizes s = sizes_of(in.rows("dimensions of x"), window, n_horizontal, n_vertical);
-          check_size("size of dx", out.size(), in.size());
-          check_size("size of dw_h", dwh.size(), horizontal_size(s));
-          check_size("size of db_h", dbh.size(), s.n_maxima());
-          check_size("size of dw_v", dwv.size(), s.window * s.n_vertical);
-          if (dbv.size() != 0) check_size("size of db_v", dbv.size(), s.n_vertical);
-          check_size("size of dz", given.size(), s.n * s.width());
-          check_size("size of argmax", places.size(), s.n * s.n_maxima());
-          check_size("size of w_h", wh.size(), dwh.size());
-          check_size("size of w_v", wv.size(), dwv.size());
-          const CaserGradients gradients{dwh.data(), dbh.data(), dwv.data(), dbv.data_or_null()};
-          const CaserWeights weights{wh.data(), nullptr, wv.data(), nullptr};
-          without_gil([&] {
-            caser_backward<Cpu>(out.data(), gradients, given.data(), places.data(), in.data(), weights, s,
-                                {dropout, seed, step, site}, n_threads);
-          });
-        });
+  m.def("caser_backward", [](const py::object& dx, const py::object& dw_h, const py::object& db_h,
+                             const py::object& dw_v, const py::object& db_v, const py::object& dz,
+                             const py::object& argmax, const py::object& x, const py::object& w_h,
+                             const py::object& w_v, int64_t window, int64_t n_horizontal, int64_t n_vertical,
+                             float dropout, uint64_t seed, uint32_t step, uint32_t site, int n_threads) {
+    const Array<float> out(dx, "dx"), dwh(dw_h, "dw_h"), dbh(db_h, "db_h"), dwv(dw_v, "dw_v"), dbv(db_v, "db_v");
+    const Array<const int32_t> places(argmax, "argmax");
+    const Array<const float> given(dz, "dz"), in(x, "x"), wh(w_h, "w_h"), wv(w_v, "w_v");
+    const CaserSizes s = sizes_of(in.rows("dimensions of x"), window, n_horizontal, n_vertical);
+    check_size("size of dx", out.size(), in.size());
+    check_size("size of dw_h", dwh.size(), horizontal_size(s));
+    check_size("size of db_h", dbh.size(), s.n_maxima());
+    check_size("size of dw_v", dwv.size(), s.window * s.n_vertical);
+    check_size("size of dz", given.size(), s.n * s.width());
+    check_size("size of argmax", places.size(), s.n * s.n_maxima());
+    check_size("size of w_h", wh.size(), dwh.size());
+    check_size("size of w_v", wv.size(), dwv.size());
+    const CaserGradients gradients{dwh.data(), dbh.data(), dwv.data(), optional("size of db_v", dbv, s.n_vertical)};
+    const CaserWeights weights{wh.data(), nullptr, wv.data(), nullptr};
+    without_gil([&] {
+      caser_backward<Cpu>(out.data(), gradients, given.data(), places.data(), in.data(), weights, s,
+                          {dropout, seed, step, site}, n_threads);
+    });
+  });
 }
 
 }  // namespace recsys_fast::bindings

@@ -1,13 +1,12 @@
 #include "bindings/bind.h"
-#include "bindings/buffers.h"
+#include "bindings/layers.h"
 #include "ops/embedding.h"
 
 namespace recsys_fast::bindings {
 namespace {
 
 Places places_of(const Array<const int64_t>& row_ptr, int64_t n_rows, bool from_end) {
-  if (row_ptr.size() < 1) throw ShapeError("length of row_ptr", row_ptr.size(), 1);
-  check_size("rows of the sequences", row_ptr.data()[row_ptr.size() - 1], n_rows);
+  check_row_ptr(row_ptr, n_rows);
   return {row_ptr.data(), row_ptr.size() - 1, from_end};
 }
 

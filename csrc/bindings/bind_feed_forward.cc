@@ -1,5 +1,5 @@
 #include "bindings/bind.h"
-#include "bindings/block_arguments.h"
+#include "bindings/layers.h"
 #include "ops/feed_forward.h"
 #include "ops/layer_norm.h"
 
@@ -11,13 +11,14 @@ template <class T>
 FeedForwardParameters<T> read_parameters(const FeedForwardShape& s, const Array<T>& gamma, const Array<T>& beta,
                                          const Array<T>& w1, const Array<T>& b1, const Array<T>& w2,
                                          const Array<T>& b2) {
-  check_vector("length of gamma", gamma, s.d);
-  check_vector("length of beta", beta, s.d);
   check_size("size of w1", w1.size(), s.d * s.h);
-  check_vector("length of b1", b1, s.h);
   check_size("size of w2", w2.size(), s.d * s.h);
-  check_vector("length of b2", b2, s.d);
-  return {gamma.data_or_null(), beta.data_or_null(), w1.data(), b1.data_or_null(), w2.data(), b2.data_or_null()};
+  return {optional("length of gamma", gamma, s.d),
+          optional("length of beta", beta, s.d),
+          w1.data(),
+          optional("length of b1", b1, s.h),
+          w2.data(),
+          optional("length of b2", b2, s.d)};
 }
 
 template <class T>
@@ -67,11 +68,13 @@ void backward(const py::args& positional) {
   const int n_threads = args.next_as<int>();
   check_size("size of dx", dx.size(), x.size());
   check_size("size of dy", dy.size(), x.size());
-  check_vector("length of gamma", gamma, s.d);
-  check_vector("length of beta", beta, s.d);
   check_size("size of w2", w2.size(), w1.size());
-  const FeedForwardParameters<const float> p{
-      gamma.data_or_null(), beta.data_or_null(), w1.data(), nullptr, w2.data(), nullptr};
+  const FeedForwardParameters<const float> p{optional("length of gamma", gamma, s.d),
+                                             optional("length of beta", beta, s.d),
+                                             w1.data(),
+                                             nullptr,
+                                             w2.data(),
+                                             nullptr};
   const auto gradients = read_parameters(s, dgamma, dbeta, dw1, db1, dw2, db2);
   const auto saved = read_saved(s, hidden, stats, mid);
   without_gil(

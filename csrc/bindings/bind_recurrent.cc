@@ -1,5 +1,5 @@
 #include "bindings/bind.h"
-#include "bindings/buffers.h"
+#include "bindings/layers.h"
 #include "ops/recurrent.h"
 
 namespace recsys_fast::bindings {
@@ -16,15 +16,13 @@ class Layer {
     d_ = from_h.n;
     width_ = n_gates * d_;
     n_rows_ = rows.n;
-    if (row_ptr_.size() < 1) throw ShapeError("length of row_ptr", row_ptr_.size(), 1);
+    check_row_ptr(row_ptr_, n_rows_);
     n_sequences_ = row_ptr_.size() - 1;
     state_floats_ = n_sequences_ * (memory ? 2 * d_ : d_);
     check_size("columns of w_h", from_h.d, width_);
     check_size("size of w_x", w_x_.size(), rows.d * width_);
-    check_size("rows of x", n_rows_, row_ptr_.data()[n_sequences_]);
-    if (h0_.size() != 0) check_size("size of h0", h0_.size(), state_floats_);
     layer_ = {{rows.data, row_ptr_.data(), n_sequences_, rows.d},
-              h0_.data_or_null(),
+              optional("size of h0", h0_, state_floats_),
               w_x_.data(),
               w_h_.data(),
               nullptr,
@@ -38,16 +36,10 @@ class Layer {
     if (!optional || array.size() != 0) check_size(name, array.size(), n_rows_ * columns);
     return array.data_or_null();
   }
-  // Likewise to `size` numbers.
-  template <class T>
-  static T* some(const Array<T>& array, const char* name, int64_t size) {
-    if (array.size() != 0) check_size(name, array.size(), size);
-    return array.data_or_null();
-  }
   RecurrentLayer with_bias(const Array<const float>& b_x, const Array<const float>& b_h) const {
     RecurrentLayer layer = layer_;
-    layer.b_x = some(b_x, "length of b_x", width_);
-    layer.b_h = some(b_h, "length of b_h", width_);
+    layer.b_x = optional("length of b_x", b_x, width_);
+    layer.b_h = optional("length of b_h", b_h, width_);
     return layer;
   }
   const RecurrentLayer& get() const { return layer_; }
@@ -80,11 +72,11 @@ class Gradients {
     check_size("size of dw_x", dw_x_.size(), d_in * layer.width());
     check_size("size of dw_h", dw_h_.size(), layer.d() * layer.width());
     return {layer.rows(dx_, "size of dx", d_in, true),
-            Layer::some(dh0_, "size of dh0", layer.state_floats()),
+            optional("size of dh0", dh0_, layer.state_floats()),
             dw_x_.data(),
             dw_h_.data(),
-            Layer::some(db_x_, "length of db_x", layer.width()),
-            Layer::some(db_h_, "length of db_h", layer.width())};
+            optional("length of db_x", db_x_, layer.width()),
+            optional("length of db_h", db_h_, layer.width())};
   }
 
  private:

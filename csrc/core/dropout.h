@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/dropout_mask.h"
 #include "core/rng.h"
 #include "core/simd.h"
 
@@ -19,12 +20,13 @@ struct Dropout {
   float scale = 1.0f;               // of what is kept: 65,536 / (65,536 - threshold)
 
   Dropout() = default;
-  // rate in [0, 1); it is rounded to a multiple of 2^-16. site tells apart the masks of one step.
-  Dropout(float rate, uint64_t seed, uint32_t step, uint32_t site) {
-    threshold = static_cast<uint32_t>(std::lrint(static_cast<double>(rate) * 65536.0));
+  // The rate is rounded to a multiple of 2^-16.
+  explicit Dropout(const DropoutMask& mask) {
+    if (mask.rate == 0.0f) return;
+    threshold = static_cast<uint32_t>(std::lrint(static_cast<double>(mask.rate) * 65536.0));
     if (threshold > 65535) threshold = 65535;
     scale = static_cast<float>(65536.0 / (65536.0 - threshold));
-    const Philox key = draw4(seed, step, site, 0);
+    const Philox key = draw4(mask.seed, mask.step, mask.site, 0);
     factor = key[0] | 1u;
     offset = key[1];
   }

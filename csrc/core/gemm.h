@@ -57,6 +57,18 @@ RF_INLINE void gemm_tile(int64_t n_k, const float* a, int64_t a_row, int64_t a_c
   }
 }
 
+// Calls tile.template operator()<MR, NV>() with MR = n_rows <= MaxRows and NV = n_vectors <= MaxVectors.
+template <int MaxRows, int MaxVectors, class Tile>
+RF_INLINE void with_tile(int64_t n_rows, int64_t n_vectors, Tile&& tile) {
+  if constexpr (MaxRows > 1) {
+    if (n_rows < MaxRows) return with_tile<MaxRows - 1, MaxVectors>(n_rows, n_vectors, tile);
+  }
+  if constexpr (MaxVectors > 1) {
+    if (n_vectors < MaxVectors) return with_tile<MaxRows, MaxVectors - 1>(n_rows, n_vectors, tile);
+  }
+  tile.template operator()<MaxRows, MaxVectors>();
+}
+
 // gemm_tile for n_rows <= kTileRows and n_vectors <= kTileVectors known only at run time.
 template <int MR = kTileRows, int NV = kTileVectors>
 inline void gemm_tile_any(int n_rows, int n_vectors, int64_t n_k, const float* a, int64_t a_row, int64_t a_col,

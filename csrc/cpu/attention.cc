@@ -7,7 +7,8 @@ namespace {
 
 // The parameters with rows padded to whole vectors; those of queries apart where only these are normed.
 struct Packed {
-  const float *gamma, *beta, *w_queries, *b_queries, *w_qkv, *b_qkv, *w_out, *b_out;
+  BlockFrame frame;
+  const float *w_queries, *b_queries, *w_qkv, *b_qkv, *w_out, *b_out;
   int64_t first;  // column that w_qkv begins with
 };
 
@@ -16,8 +17,8 @@ Packed pack(const AttentionShape& s, const AttentionParameters<const float>& w) 
   Arena& arena = call_arena();
   arena.reset(sizeof(float) * (2 * d * dp + d * wide + 4 * dp + wide) + 16 * Arena::kAlign);
   Packed p{};
-  p.gamma = padded_vector(arena, w.gamma, d);
-  p.beta = padded_vector(arena, w.beta, d);
+  p.frame = {
+      s.norm, s.eps, d, padded_vector(arena, w.gamma, d), padded_vector(arena, w.beta, d), Dropout(s.masks.outer)};
   if (s.norm == BlockNorm::kQuery) {
     float* queries = arena.take<float>(d * dp);
     pack_rows(queries, w.w_qkv, 3 * d, d, d);
@@ -40,8 +41,8 @@ Packed pack(const AttentionShape& s, const AttentionParameters<const float>& w) 
 }
 
 // Sequences [first, last) through the whole block.
-void forward_tile(const AttentionShape& s, const Heads& h, const Dropout& drop, const Packed& w, const float* x,
-                  float* y, const AttentionSaved<float>& saved, int64_t first, int64_t last) {
+void forward_tile(const AttentionShape& s, const Heads& h, const Packed& w, const float* x, float* y,
+                  const AttentionSaved<float>& saved, int64_t first, int64_t last) {
   const int64_t d = s.d, dp = padded(d), wide = padded(3 * d), row = s.row_ptr[first];
   const int64_t n = s.row_ptr[last] - row;
   if (n == 0) return;
@@ -55,20 +56,11 @@ void forward_tile(const AttentionShape& s, const Heads& h, const Dropout& drop, 
   t.context = arena.take<float>(tile_floats(n, dp));
   t.context_row = dp;
   t.lse = saved.lse;
-  const float* given = x + row * d;
-  const bool norm_first = s.norm == BlockNorm::kPre || s.norm == BlockNorm::kQuery;
-  const float* normed = given;
-  int64_t normed_row = d;
-  if (norm_first) {
-    float* rows = arena.take<float>(tile_floats(n, dp));
-    norm_rows({rows, dp}, saved.stats + 2 * row, {given, d}, w.gamma, w.beta, s.eps, n, d);
-    normed = rows;
-    normed_row = dp;
-  }
+  const ConstRowsAt input = input_rows(w.frame, arena, x, saved.stats, row, n);
   const bool apart = s.norm == BlockNorm::kQuery;
-  if (apart) product({normed, dp, 1, w.w_queries, dp, t.qkv, wide, n, d, d, w.b_queries});
-  product({apart ? given : normed, apart ? d : normed_row, 1, w.w_qkv, padded(3 * d - w.first), t.qkv + w.first, wide,
-           n, 3 * d - w.first, d, w.b_qkv});
+  if (apart) product({input.data, dp, 1, w.w_queries, dp, t.qkv, wide, n, d, d, w.b_queries});
+  product({apart ? x + row * d : input.data, apart ? d : input.row, 1, w.w_qkv, padded(3 * d - w.first),
+           t.qkv + w.first, wide, n, 3 * d - w.first, d, w.b_qkv});
   for_each_piece(
       s.row_ptr, first, last,
       [&](int64_t at, int64_t n_rows) { transpose_queries(t.queries, t.qkv + at * wide, wide, n_rows, d); },
@@ -80,17 +72,7 @@ void forward_tile(const AttentionShape& s, const Heads& h, const Dropout& drop, 
     out = arena.take<float>(tile_floats(n, dp));
     product({t.context, dp, 1, w.w_out, dp, out, dp, n, d, d, w.b_out});
   }
-  const float* residual = apart ? normed : given;
-  const int64_t residual_row = apart ? normed_row : d;
-  for (int64_t i = 0; i < n; ++i) {
-    if (drop.active()) dropout_row(drop, out + i * dp, row + i, d);
-    float* to = s.norm == BlockNorm::kPost ? saved.mid + (row + i) * d : y + (row + i) * d;
-    for (int64_t k = 0; k < d; k += kLanes) {
-      store_part(to, k, d, load(out + i * dp + k) + load_part(residual + i * residual_row, k, d));
-    }
-  }
-  if (s.norm != BlockNorm::kPost) return;
-  norm_rows({y + row * d, d}, saved.stats + 2 * row, {saved.mid + row * d, d}, w.gamma, w.beta, s.eps, n, d);
+  add_residual(w.frame, y, saved.mid, saved.stats, out, x, input, row, n);
 }
 
 }  // namespace
@@ -99,11 +81,10 @@ template <>
 void attention_block_forward<Cpu>(const AttentionShape& s, const AttentionParameters<const float>& parameters,
                                   const float* x, float* y, const AttentionSaved<float>& saved, int n_threads) {
   const Heads h = heads_of(s);
-  const Dropout drop = outer_drop(s.masks);
   const Packed w = pack(s, parameters);
   const int64_t n_tiles = count_tiles(s.n_rows);
   parallel_for(n_tiles, 1, n_threads, [&](int64_t tile, int64_t, int) {
-    forward_tile(s, h, drop, w, x, y, saved, cut_sequences(s.row_ptr, 0, s.n_sequences, n_tiles, tile),
+    forward_tile(s, h, w, x, y, saved, cut_sequences(s.row_ptr, 0, s.n_sequences, n_tiles, tile),
                  cut_sequences(s.row_ptr, 0, s.n_sequences, n_tiles, tile + 1));
   });
 }
@@ -146,8 +127,7 @@ void attention_block_step<Cpu>(const AttentionShape& s, const AttentionParameter
       largest = std::max(largest, scores[j]);
     }
     for (int64_t j = 0; j < n; j += kLanes) {
-      Vec p = exp(load(scores + j) - largest);
-      if (n - j < kLanes) p *= lanes_of(j, n);
+      const Vec p = keep_first(exp(load(scores + j) - largest), n - j);
       total += reduce_add(p);
       store(scores + j, p);
     }

@@ -4,9 +4,10 @@
 namespace recsys_fast {
 namespace {
 
-// Weights transposed for the gradients of activations, and what the layer norm needs.
+// Weights transposed for the gradients of activations.
 struct Packed {
-  const float *gamma, *beta, *w_qkv, *w_out;  // (3 d, padded(d)), (d, padded(d))
+  BlockFrame frame;
+  const float *w_qkv, *w_out;  // (3 d, padded(d)), (d, padded(d))
 };
 
 // Where the gradients of one slot are.
@@ -15,7 +16,7 @@ struct Slot {
 };
 
 // Sequences [first, last) back through the whole block; adds to the slot.
-void backward_tile(const AttentionShape& s, const Heads& h, const Dropout& drop, const Packed& w, const float* x,
+void backward_tile(const AttentionShape& s, const Heads& h, const Packed& w, const float* x,
                    const AttentionSaved<const float>& saved, const float* dy, float* dx, const Slot& slot,
                    int64_t first, int64_t last) {
   const int64_t d = s.d, dp = padded(d), wide = padded(3 * d), row = s.row_ptr[first];
@@ -35,25 +36,8 @@ void backward_tile(const AttentionShape& s, const Heads& h, const Dropout& drop,
   float* dsum = arena.take<float>(tile_floats(n, dp));
   float* dout = arena.take<float>(tile_floats(n, dp));
   float* back = arena.take<float>(tile_floats(n, dp));
-  const float* given = x + row * d;
-  const float* stats = saved.stats + 2 * row;
 
-  // The sum behind the residual, the output of the heads.
-  const bool post = s.norm == BlockNorm::kPost;
-  if (post) {
-    norm_rows_back({dsum, dp}, {dy + row * d, d}, {saved.mid + row * d, d}, stats, w.gamma, slot.gamma, slot.beta, {},
-                   n, d);
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    float *sum = dsum + i * dp, *out = dout + i * dp;
-    const float* gradient = post ? sum : dy + (row + i) * d;
-    for (int64_t k = 0; k < d; k += kLanes) {
-      const Vec part = load_part(gradient, k, d);
-      store(sum + k, part);
-      store(out + k, part);
-    }
-    if (drop.active()) dropout_row(drop, out, row + i, d);
-  }
+  residual_back(w.frame, dsum, dout, dy, saved.mid, saved.stats, slot.gamma, slot.beta, row, n);
   t.gradient = dout;
   if (w.w_out != nullptr) {
     t.gradient = arena.take<float>(tile_floats(n, dp));
@@ -71,36 +55,20 @@ void backward_tile(const AttentionShape& s, const Heads& h, const Dropout& drop,
       },
       [&](const Piece& piece) { attend_back(h, t, piece); });
 
-  const bool norm_first = s.norm == BlockNorm::kPre || s.norm == BlockNorm::kQuery;
-  const float* normed = given;
-  int64_t normed_row = d;
-  if (norm_first) {
-    float* rows = arena.take<float>(tile_floats(n, dp));
-    renorm_rows({rows, dp}, stats, {given, d}, w.gamma, w.beta, n, d);
-    normed = rows;
-    normed_row = dp;
-  }
+  const ConstRowsAt input = input_rows_again(w.frame, arena, x, saved.stats, row, n);
   add_column_sums(slot.b_qkv, t.dqkv, wide, n, 3 * d);
   const bool apart = s.norm == BlockNorm::kQuery;
   const int64_t n_normed = apart ? d : 3 * d;  // columns of qkv that were made from the normed rows
-  product({normed, 1, normed_row, t.dqkv, wide, slot.w_qkv, wide, d, n_normed, n, nullptr, true});
+  product({input.data, 1, input.row, t.dqkv, wide, slot.w_qkv, wide, d, n_normed, n, nullptr, true});
   product({t.dqkv, wide, 1, w.w_qkv, dp, back, dp, n, d, n_normed});
   const float* keys_back = nullptr;
   if (apart) {
     float* rows = arena.take<float>(tile_floats(n, dp));
-    product({given, 1, d, t.dqkv + d, wide, slot.w_qkv + d, wide, d, 2 * d, n, nullptr, true});
+    product({x + row * d, 1, d, t.dqkv + d, wide, slot.w_qkv + d, wide, d, 2 * d, n, nullptr, true});
     product({t.dqkv + d, wide, 1, w.w_qkv + d * dp, dp, rows, dp, n, d, 2 * d});
     keys_back = rows;
   }
-  if (apart || !norm_first) {
-    for (int64_t i = 0; i < n; ++i) {
-      float *sum = dsum + i * dp, *part = back + i * dp, *to = apart ? part : dx + (row + i) * d;
-      for (int64_t k = 0; k < d; k += kLanes) store_part(to, k, d, load(part + k) + load(sum + k));
-    }
-  }
-  if (!norm_first) return;
-  norm_rows_back({dx + row * d, d}, {back, dp}, {given, d}, stats, w.gamma, slot.gamma, slot.beta,
-                 {apart ? keys_back : dsum, dp}, n, d);
+  input_back(w.frame, dx, back, dsum, keys_back, x, saved.stats, slot.gamma, slot.beta, row, n);
 }
 
 }  // namespace
@@ -111,7 +79,6 @@ void attention_block_backward<Cpu>(const AttentionShape& s, const AttentionParam
                                    const AttentionParameters<float>& gradients, int n_threads) {
   const int64_t d = s.d, dp = padded(d);
   const Heads h = heads_of(s);
-  const Dropout drop = outer_drop(s.masks);
   SlotSum sums[] = {{gradients.gamma, 1, d},     {gradients.beta, 1, d},  {gradients.w_qkv, d, 3 * d},
                     {gradients.b_qkv, 1, 3 * d}, {gradients.w_out, d, d}, {gradients.b_out, 1, d}};
   const int64_t slot_floats = place_sums(sums, 6), n_slots = count_slots(s.n_rows);
@@ -119,8 +86,8 @@ void attention_block_backward<Cpu>(const AttentionShape& s, const AttentionParam
   arena.reset(sizeof(float) * (n_slots * slot_floats + 4 * d * dp + 2 * dp) + 16 * Arena::kAlign);
   float* slots = arena.take<float>(n_slots * slot_floats);
   Packed p{};
-  p.gamma = padded_vector(arena, w.gamma, d);
-  p.beta = padded_vector(arena, w.beta, d);
+  p.frame = {
+      s.norm, s.eps, d, padded_vector(arena, w.gamma, d), padded_vector(arena, w.beta, d), Dropout(s.masks.outer)};
   float* qkv = arena.take<float>(3 * d * dp);
   pack_transpose(qkv, w.w_qkv, 3 * d, d, 3 * d);
   p.w_qkv = qkv;
@@ -138,7 +105,7 @@ void attention_block_backward<Cpu>(const AttentionShape& s, const AttentionParam
     const int64_t last = cut_sequences(s.row_ptr, 0, s.n_sequences, n_slots, slot + 1);
     const int64_t n_tiles = count_tiles(s.row_ptr[last] - s.row_ptr[first]);
     for (int64_t tile = 0; tile < n_tiles; ++tile) {
-      backward_tile(s, h, drop, p, x, saved, dy, dx, copies, cut_sequences(s.row_ptr, first, last, n_tiles, tile),
+      backward_tile(s, h, p, x, saved, dy, dx, copies, cut_sequences(s.row_ptr, first, last, n_tiles, tile),
                     cut_sequences(s.row_ptr, first, last, n_tiles, tile + 1));
       check_interrupt();
     }

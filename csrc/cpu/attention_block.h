@@ -4,24 +4,16 @@
 #include <cmath>
 
 #include "cpu/attention_heads.h"
-#include "cpu/block_tiles.h"
-#include "cpu/norm_rows.h"
+#include "cpu/block_residual.h"
+#include "cpu/row_packing.h"
 #include "ops/attention.h"
 
 namespace recsys_fast {
 
 inline Heads heads_of(const AttentionShape& s) {
   const int64_t width = s.d / s.n_heads;
-  const BlockMasks& m = s.masks;
-  return {s.d,
-          s.n_heads,
-          width,
-          s.causal,
-          1.0f / std::sqrt(static_cast<float>(width)),
-          Dropout(m.inner_rate, m.seed, m.step, m.site)};
+  return {s.d, s.n_heads, width, s.causal, 1.0f / std::sqrt(static_cast<float>(width)), Dropout(s.masks.inner)};
 }
-
-inline Dropout outer_drop(const BlockMasks& m) { return Dropout(m.outer_rate, m.seed, m.step, m.site + 1); }
 
 // Floats that head_scratch takes.
 inline int64_t head_scratch_floats(int64_t d) { return 2 * padded(d) * kWide + 2 * kKeys * kQueries + 4 * kLanes; }

@@ -1,4 +1,5 @@
-// Products of the blocks' tiles: scratch of any stride, results of any width, a bias to start from.
+// Products of attention's and feed-forward's tiles: any stride on the left, also transposed, results of any width, a
+// bias to start from. core/gemm.h has the plain products, cpu/conv_tile.h those over listed rows.
 #pragma once
 
 #include <algorithm>
@@ -74,32 +75,6 @@ inline void product(const Product& p) {
     for (int64_t i = 0; i < p.n_i; i += kTileRows) {
       product_tile_any(p, std::min<int64_t>(kTileRows, p.n_i - i), n_vectors, i, j, tail);
     }
-  }
-}
-
-// out (n, padded(m)) = rows (n, m) that are `row` apart, zeros behind them.
-inline void pack_rows(float* out, const float* rows, int64_t row, int64_t n, int64_t m) {
-  const int64_t mp = padded(m);
-  for (int64_t i = 0; i < n; ++i) {
-    std::copy_n(rows + i * row, m, out + i * mp);
-    std::fill(out + i * mp + m, out + (i + 1) * mp, 0.0f);
-  }
-}
-
-// out (m, padded(n)) = the transpose of rows (n, m) that are `row` apart, zeros behind its rows.
-inline void pack_transpose(float* out, const float* rows, int64_t row, int64_t n, int64_t m) {
-  const int64_t np = padded(n);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    int64_t j = 0;
-    for (; j + kLanes <= m; j += kLanes) transpose_tile(out + j * np + i, np, rows + i * row + j, row);
-    for (; j < m; ++j) {
-      for (int64_t k = i; k < i + kLanes; ++k) out[j * np + k] = rows[k * row + j];
-    }
-  }
-  for (int64_t j = 0; j < m; ++j) {
-    for (int64_t k = i; k < n; ++k) out[j * np + k] = rows[k * row + j];
-    std::fill(out + j * np + n, out + (j + 1) * np, 0.0f);
   }
 }
 

@@ -1,10 +1,11 @@
-// How the blocks cut packed rows: tiles for what each worker does at once, slots for sums with a fixed tree.
+// How layers cut packed rows: tiles for what each worker does at once, slots for sums with a fixed tree; memory of a
+// call, and the sums of slots.
 #pragma once
 
 #include <algorithm>
 
 #include "core/arena.h"
-#include "core/simd.h"
+#include "core/row_ends.h"
 #include "core/thread_pool.h"
 
 namespace recsys_fast {
@@ -12,12 +13,15 @@ namespace recsys_fast {
 inline constexpr int64_t kTileTarget = 64;                // rows of a tile: they stay in L2 through the whole block
 inline constexpr int64_t kMaxSlots = 8, kSlotRows = 128;  // copies of the gradients, and the fewest rows for one
 
-// A power of two, so that two or four threads share the slots evenly; depends on the rows only.
-inline int64_t count_slots(int64_t n_rows) {
+// Slots of n rows, or other units of which a slot has `least`: depends on the batch only. A power of two, so that two
+// or four threads share the slots evenly.
+inline int64_t count_slots(int64_t n, int64_t least = kSlotRows) {
   int64_t n_slots = 1;
-  while (n_slots < kMaxSlots && n_rows >= 2 * n_slots * kSlotRows) n_slots *= 2;
+  while (n_slots < kMaxSlots && n >= 2 * n_slots * least) n_slots *= 2;
   return n_slots;
 }
+// As many as there are, for slots whose memory or whose sum costs little against their rows.
+inline int64_t most_slots(int64_t n, int64_t least = kSlotRows) { return std::clamp<int64_t>(n / least, 1, kMaxSlots); }
 
 inline int64_t count_tiles(int64_t n_rows) { return std::max<int64_t>(1, n_rows / kTileTarget); }
 
@@ -26,12 +30,16 @@ inline int64_t cut_rows(int64_t first, int64_t last, int64_t n_parts, int64_t k)
   return first + k * (last - first) / n_parts;
 }
 
-// The same in whole sequences: the first of sequences [first, last) that begins at or behind part k's row.
+// The first of sequences [first, last) that begins at `row` or behind it; last where there is none.
+inline int64_t sequence_at(const int64_t* row_ptr, int64_t first, int64_t last, int64_t row) {
+  return std::lower_bound(row_ptr + first, row_ptr + last, row) - row_ptr;
+}
+
+// cut_rows in whole sequences: part k begins with the first sequence at or behind its row.
 inline int64_t cut_sequences(const int64_t* row_ptr, int64_t first, int64_t last, int64_t n_parts, int64_t k) {
   if (k == 0) return first;
   if (k == n_parts) return last;
-  const int64_t row = cut_rows(row_ptr[first], row_ptr[last], n_parts, k);
-  return std::lower_bound(row_ptr + first, row_ptr + last, row) - row_ptr;
+  return sequence_at(row_ptr, first, last, cut_rows(row_ptr[first], row_ptr[last], n_parts, k));
 }
 
 // Memory of one call that its workers share: packed weights, gradients of the slots. thread_arena() is a worker's own.
@@ -40,17 +48,17 @@ inline Arena& call_arena() {
   return arena;
 }
 
-// A vector of n numbers in the arena with zeros up to padded(n); null where it is absent.
-inline float* padded_vector(Arena& arena, const float* v, int64_t n) {
-  if (v == nullptr) return nullptr;
-  float* out = arena.take<float>(padded(n));
-  std::copy_n(v, n, out);
-  std::fill(out + n, out + padded(n), 0.0f);
-  return out;
-}
-
 // Room for a tile's rows as a product's result or right side: whole vectors in the last row, whole tiles behind it.
 inline int64_t tile_floats(int64_t n_rows, int64_t row) { return (n_rows + kLanes) * row + 4 * kLanes; }
+
+// out (m) = the copies (., padded(m)) of one row, slot_floats apart, added in order.
+RF_INLINE void add_slot_row(float* out, const float* copies, int64_t slot_floats, int64_t n_slots, int64_t m) {
+  for (int64_t j = 0; j < m; j += kLanes) {
+    Vec total = load(copies + j);
+    for (int64_t s = 1; s < n_slots; ++s) total += load(copies + s * slot_floats + j);
+    store_up_to(out + j, total, m - j);
+  }
+}
 
 // A gradient (n, m) and where its copies begin in the slots; rows of a copy are padded(m) wide. Absent: out is null.
 struct SlotSum {
@@ -76,13 +84,7 @@ inline void add_slots(const SlotSum& sum, const float* slots, int64_t slot_float
   const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 17) / (mp * n_slots));
   parallel_for(sum.n, grain, n_threads, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      const float* copy = slots + sum.offset + i * mp;
-      float* out = sum.out + i * sum.m;
-      for (int64_t j = 0; j < sum.m; j += kLanes) {
-        Vec total = load(copy + j);
-        for (int64_t s = 1; s < n_slots; ++s) total += load(copy + s * slot_floats + j);
-        store_first(out + j, total, std::min<int64_t>(kLanes, sum.m - j));
-      }
+      add_slot_row(sum.out + i * sum.m, slots + sum.offset + i * mp, slot_floats, n_slots, sum.m);
     }
   });
 }
@@ -99,17 +101,6 @@ inline void add_column_sums(float* out, const float* rows, int64_t row, int64_t 
     }
     if (i < n) even += load(rows + i * row + j);
     store(out + j, even + odd);
-  }
-}
-
-// Copies rows of width d between arrays whose rows are out_row and in_row apart.
-inline void copy_rows(float* out, int64_t out_row, const float* in, int64_t in_row, int64_t n, int64_t d) {
-  for (int64_t i = 0; i < n; ++i) {
-    float* to = out + i * out_row;
-    const float* from = in + i * in_row;
-    int64_t k = 0;
-    for (; k + kLanes <= d; k += kLanes) store(to + k, load(from + k));
-    if (k < d) store_first(to + k, load_first(from + k, d - k), d - k);
   }
 }
 

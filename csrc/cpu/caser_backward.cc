@@ -1,17 +1,21 @@
 // Gradients of Caser's convolutions. Behind the maximum a filter has a gradient at one position per window only: g
 // times its weights goes to that slice of the window, g times that slice to its weights. Filter by filter (or slice by
 // slice) the sums stay in registers.
+#include "core/dropout.h"
+#include "core/gemm.h"
 #include "core/thread_pool.h"
+#include "cpu/block_tiles.h"
 #include "cpu/caser_layout.h"
+#include "cpu/row_packing.h"
 
 namespace recsys_fast {
 namespace {
 
-constexpr int64_t kTile = 16;                     // windows whose slices stay in L1
-constexpr int64_t kSlots = 8, kSlotWindows = 32;  // copies of gradients, and what is worth one
-constexpr int64_t kReduceRows = 16;               // filters whose copies a worker adds
-constexpr int kSums = kVectorRegisters / 2;       // vectors of a filter at once
-constexpr int kVertical = 4;                      // vertical filters at once
+constexpr int64_t kTile = 16;                // windows whose slices stay in L1
+constexpr int64_t kSlotWindows = 32;         // the fewest for a copy of the gradients
+constexpr int64_t kReduceRows = 16;          // filters whose copies a worker adds
+constexpr int kSums = kVectorRegisters / 2;  // vectors of a filter at once
+constexpr int kVertical = 4;                 // vertical filters at once
 
 // One slot's gradients: filters as in CaserLayout; w_v and b_v lane by lane, (window, n_vertical, kLanes) and
 // (n_vertical, kLanes).
@@ -176,7 +180,7 @@ void caser_backward<Cpu>(float* dx, const CaserGradients& gradients, const float
                          const DropoutMask& dropout, int n_threads) {
   const CaserLayout layout{sizes.window, sizes.d, sizes.n_horizontal};
   const int64_t n_columns = layout.n_columns(), n_h = sizes.n_horizontal, n_v = sizes.n_vertical;
-  const int64_t n_slots = std::clamp<int64_t>(sizes.n / kSlotWindows, 1, kSlots), row = sizes.window * sizes.d;
+  const int64_t n_slots = most_slots(sizes.n, kSlotWindows), row = sizes.window * sizes.d;
   const int64_t g_row = padded(sizes.width());
   const int64_t slot_size = layout.filters_size() + layout.width() + (sizes.window + 1) * n_v * kLanes;
   Arena& memory = call_arena();
@@ -184,7 +188,7 @@ void caser_backward<Cpu>(float* dx, const CaserGradients& gradients, const float
   float* filters = memory.take<float>(layout.filters_size());
   float* slots = memory.take<float>(n_slots * slot_size);
   for (int64_t height = 1; height <= sizes.window; ++height) {
-    pad_transposed(filters + layout.filter_at(height, 0), weights.w_h + layout.first_row(height) * n_h,
+    pack_transpose(filters + layout.filter_at(height, 0), weights.w_h + layout.first_row(height) * n_h, n_h,
                    height * sizes.d, n_h);
   }
   const auto sums_of = [&](int64_t slot) {
@@ -193,7 +197,7 @@ void caser_backward<Cpu>(float* dx, const CaserGradients& gradients, const float
     return Sums{at, b_h, b_h + layout.width(), b_h + layout.width() + sizes.window * n_v * kLanes};
   };
   const Problem problem{layout, sizes, filters, weights.w_v};
-  const Dropout drop = mask_of(dropout);
+  const Dropout drop(dropout);
   parallel_for(n_slots, 1, n_threads, [&](int64_t slot, int64_t, int) {
     Arena& arena = thread_arena();
     arena.reset(2 * Arena::padded<float>(kTile * row + kLanes) + Arena::padded<float>(kTile * g_row) +
@@ -221,11 +225,7 @@ void caser_backward<Cpu>(float* dx, const CaserGradients& gradients, const float
   parallel_for(n_columns, kReduceRows, n_threads, [&](int64_t begin, int64_t end, int) {
     for (int64_t column = begin; column < end; ++column) {
       const int64_t height = column / n_h + 1, f = column % n_h, at = layout.filter_at(height, f);
-      for (int64_t k = 0; k < layout.filter_size(height); k += kLanes) {
-        Vec sum = load(slots + at + k);
-        for (int64_t slot = 1; slot < n_slots; ++slot) sum += load(slots + slot * slot_size + at + k);
-        store(slots + at + k, sum);
-      }
+      add_slot_row(slots + at, slots + at, slot_size, n_slots, layout.filter_size(height));
     }
   });
   for (int64_t slot = 1; slot < n_slots; ++slot) {  // the rest is small

@@ -1,8 +1,12 @@
 // Caser's convolutions. A position of a window is one contiguous slice of it, so for the start p all heights together
 // are a product of that slice with a matrix whose columns are filters: a vector of columns takes part as far as its
 // filters reach. Relu, maximum and its position are taken from the registers.
+#include "core/dropout.h"
+#include "core/gemm.h"
 #include "core/thread_pool.h"
+#include "cpu/block_tiles.h"
 #include "cpu/caser_layout.h"
+#include "cpu/row_packing.h"
 
 namespace recsys_fast {
 namespace {
@@ -105,8 +109,8 @@ void caser_forward<Cpu>(float* z, int32_t* argmax, const float* x, const CaserWe
   memory.reset(Arena::padded<float>(window_row * width) + Arena::padded<float>(width));
   float *packed = memory.take<float>(window_row * width), *bias = memory.take<float>(width);
   pack(packed, weights.w_h, layout);
-  pad_rows(bias, weights.b_h, 1, n_maxima);
-  const Dropout drop = mask_of(dropout);
+  pack_rows(bias, weights.b_h, n_maxima, 1, n_maxima);
+  const Dropout drop(dropout);
   parallel_for(sizes.n, kTile, n_threads, [&](int64_t begin, int64_t end, int) {
     Arena& arena = thread_arena();
     arena.reset(Arena::padded<float>(kRows * z_row) + Arena::padded<int32_t>(kRows * width));

@@ -1,7 +1,9 @@
 // How Caser's horizontal filters lie in memory. Heights come one after the other, n_horizontal filters each: a column.
 #pragma once
 
-#include "cpu/layer_scratch.h"
+#include <algorithm>
+
+#include "core/simd.h"
 #include "ops/caser.h"
 
 namespace recsys_fast {

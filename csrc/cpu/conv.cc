@@ -2,17 +2,19 @@
 // that depend on row_ptr only sum into copies of their own, which are added in order.
 #include "ops/conv.h"
 
+#include "core/dropout.h"
 #include "core/thread_pool.h"
+#include "cpu/block_tiles.h"
 #include "cpu/conv_norm.h"
 #include "cpu/conv_tile.h"
+#include "cpu/row_packing.h"
 
 namespace recsys_fast {
 namespace {
 
-constexpr int64_t kForwardRows = 96;            // of a tile: with weights and results it stays in L2
-constexpr int64_t kBackwardRows = 128;          // more, for the sums over them
-constexpr int64_t kSlots = 8, kSlotRows = 128;  // copies of gradients, and what is worth one
-constexpr int64_t kReduceRows = 32;             // rows of weights whose copies a worker adds
+constexpr int64_t kForwardRows = 96;    // of a tile: with weights and results it stays in L2
+constexpr int64_t kBackwardRows = 128;  // more, for the sums over them
+constexpr int64_t kReduceRows = 32;     // rows of weights whose copies a worker adds
 
 // A layer with rows padded to whole vectors.
 struct PaddedLayer {
@@ -37,15 +39,15 @@ PaddedLayer pack(Arena& arena, const Shape& shape, const ConvLayer& layer, bool 
   const int64_t d = shape.d;
   if (transposed) {
     for (int64_t tap = 0; tap < shape.n_taps; ++tap) {
-      pad_transposed(out.w + tap * d * shape.dp, layer.w + tap * d * d, d, d);
+      pack_transpose(out.w + tap * d * shape.dp, layer.w + tap * d * d, d, d, d);
     }
     std::fill_n(out.b, shape.dp, 0.0f);
   } else {
-    pad_rows(out.w, layer.w, shape.n_taps * d, d);
-    pad_rows(out.b, layer.b, 1, d);
+    pack_rows(out.w, layer.w, d, shape.n_taps * d, d);
+    pack_rows(out.b, layer.b, d, 1, d);
   }
-  pad_rows(out.gamma, layer.gamma, 1, d);
-  pad_rows(out.beta, layer.beta, 1, d);
+  pack_rows(out.gamma, layer.gamma, d, 1, d);
+  pack_rows(out.beta, layer.beta, d, 1, d);
   return out;
 }
 
@@ -79,11 +81,6 @@ void add_weight_gradient(float* dw, const float* a, int64_t a_row, const float* 
   }
 }
 
-// First sequence that starts at row `row` or later.
-int64_t sequence_at(const Packed<const float>& x, int64_t row) {
-  return std::lower_bound(x.row_ptr, x.row_ptr + x.n_sequences, row) - x.row_ptr;
-}
-
 struct Gradients {
   PaddedLayer first, second;
 };
@@ -99,7 +96,7 @@ void backward_tile(float* dx, const Gradients& sums, const float* dy, const Conv
   const TapRows rows(arena, x.row_ptr + begin, end - begin);
   float *g = arena.take<float>(n * dp), *h = arena.take<float>(n * dp), *into = arena.take<float>(n * dp);
   const float *normal1 = saved.normal1 + at * d, *normal2 = saved.normal2 + at * d, *inverse = saved.inverse + at * 2;
-  pad_rows(g, dy + at * d, n, d);
+  pack_rows(g, dy + at * d, d, n, d);
   for (int64_t t = 0; t < n; ++t) {
     if (drop.active()) dropout_row(drop, g + t * dp, at + t, d);
     norm_relu_back(g + t * dp, sums.second.gamma, sums.second.beta, sums.second.b, normal2 + t * d, inverse[2 * t + 1],
@@ -113,18 +110,9 @@ void backward_tile(float* dx, const Gradients& sums, const float* dy, const Conv
                    first.gamma, first.beta, d);
   }
   add_weight_gradient(sums.first.w, x.data + at * d, d, into, shape, block.dilation, rows);
-  pad_rows(g, dy + at * d, n, d);  // what the residual branch passes on
+  pack_rows(g, dy + at * d, d, n, d);  // what the residual branch passes on
   convolve_back(g, nullptr, into, first, shape, block.dilation, rows);
-  unpad_rows(dx + at * d, g, n, d);
-}
-
-// out (d) = sum of n_slots padded rows `stride` floats apart, in order.
-void add_slots(float* out, const float* slots, int64_t stride, int64_t n_slots, int64_t d) {
-  for (int64_t k = 0; k < d; k += kLanes) {
-    Vec sum = load(slots + k);
-    for (int64_t slot = 1; slot < n_slots; ++slot) sum += load(slots + slot * stride + k);
-    store_up_to(out + k, sum, d - k);
-  }
+  copy_rows(dx + at * d, d, g, dp, n, d);
 }
 
 }  // namespace
@@ -137,9 +125,10 @@ void causal_conv_block_forward<Cpu>(float* y, ConvSaved<float> saved, Packed<con
   Arena& memory = call_arena();
   memory.reset(2 * shape.bytes());
   const PaddedLayer first = pack(memory, shape, block.first, false), second = pack(memory, shape, block.second, false);
-  const Dropout drop = mask_of(block.dropout);
+  const Dropout drop(block.dropout);
   parallel_for((n_rows + kForwardRows - 1) / kForwardRows, 1, n_threads, [&](int64_t tile, int64_t, int) {
-    const int64_t begin = sequence_at(x, tile * kForwardRows), end = sequence_at(x, (tile + 1) * kForwardRows);
+    const int64_t begin = sequence_at(x.row_ptr, 0, x.n_sequences, tile * kForwardRows);
+    const int64_t end = sequence_at(x.row_ptr, begin, x.n_sequences, (tile + 1) * kForwardRows);
     const int64_t at = x.row_ptr[begin], n = x.row_ptr[end] - at;
     if (n == 0) return;
     Arena& arena = thread_arena();
@@ -170,18 +159,18 @@ void causal_conv_block_backward<Cpu>(float* dx, ConvLayerGradients first, ConvLa
                                      int n_threads) {
   const Shape shape{x.d, padded(x.d), block.kernel_size};
   const int64_t n_rows = x.row_ptr[x.n_sequences], d = shape.d;
-  const int64_t n_slots = std::clamp<int64_t>(n_rows / kSlotRows, 1, kSlots);
+  const int64_t n_slots = most_slots(n_rows);
   Arena& memory = call_arena();
   memory.reset((2 + 2 * n_slots) * shape.bytes());
   const PaddedLayer one = pack(memory, shape, block.first, true), two = pack(memory, shape, block.second, true);
-  Gradients sums[kSlots];
+  Gradients sums[kMaxSlots];
   for (int64_t slot = 0; slot < n_slots; ++slot) sums[slot] = {shape.take(memory), shape.take(memory)};
   const auto stride = static_cast<int64_t>(2 * shape.bytes() / sizeof(float));  // from one slot to the next
-  const Dropout drop = mask_of(block.dropout);
+  const Dropout drop(block.dropout);
   parallel_for(n_slots, 1, n_threads, [&](int64_t slot, int64_t, int) {
     std::fill_n(sums[slot].first.w, stride, 0.0f);
-    const int64_t end = slot + 1 == n_slots ? x.n_sequences : sequence_at(x, (slot + 1) * n_rows / n_slots);
-    int64_t begin = slot == 0 ? 0 : sequence_at(x, slot * n_rows / n_slots);
+    const int64_t end = cut_sequences(x.row_ptr, 0, x.n_sequences, n_slots, slot + 1);
+    int64_t begin = cut_sequences(x.row_ptr, 0, x.n_sequences, n_slots, slot);
     while (begin < end) {
       check_interrupt();
       int64_t next = begin + 1;
@@ -195,14 +184,14 @@ void causal_conv_block_backward<Cpu>(float* dx, ConvLayerGradients first, ConvLa
     for (int64_t i = begin; i < end; ++i) {
       const bool is_first = i < n_weights;
       const int64_t row = is_first ? i : i - n_weights;
-      add_slots((is_first ? first.w : second.w) + row * d,
-                (is_first ? sums[0].first.w : sums[0].second.w) + row * shape.dp, stride, n_slots, d);
+      add_slot_row((is_first ? first.w : second.w) + row * d,
+                   (is_first ? sums[0].first.w : sums[0].second.w) + row * shape.dp, stride, n_slots, d);
     }
   });
   for (const auto& [out, from] : {std::pair{first, sums[0].first}, std::pair{second, sums[0].second}}) {
-    add_slots(out.b, from.b, stride, n_slots, d);
-    add_slots(out.gamma, from.gamma, stride, n_slots, d);
-    add_slots(out.beta, from.beta, stride, n_slots, d);
+    add_slot_row(out.b, from.b, stride, n_slots, d);
+    add_slot_row(out.gamma, from.gamma, stride, n_slots, d);
+    add_slot_row(out.beta, from.beta, stride, n_slots, d);
   }
 }
 

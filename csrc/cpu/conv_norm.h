@@ -1,9 +1,8 @@
-// Layer norm with relu over rows padded to whole vectors, forward and backward.
+// Layer norm with relu in one pass over padded rows. It keeps the normed row and not what it was made from, unlike
+// cpu/norm_rows.h: the convolution before it would have to be done again.
 #pragma once
 
-#include <cmath>
-
-#include "cpu/layer_scratch.h"
+#include "cpu/norm_rows.h"
 
 namespace recsys_fast {
 
@@ -13,14 +12,7 @@ RF_INLINE Vec scaled_row(Vec normal, const float* gamma, const float* beta, int6
 
 // normal (d) = (c - mean) / std, c (padded(d)) <- relu(normal gamma + beta). Returns 1 / std.
 inline float norm_relu(float* normal, float* c, const float* gamma, const float* beta, int64_t d, float eps) {
-  Vec sum = {}, square = {};
-  for (int64_t k = 0; k < d; k += kLanes) sum += load(c + k);  // zeros behind d
-  const float mean = reduce_add(sum) / static_cast<float>(d);
-  for (int64_t k = 0; k < d; k += kLanes) {
-    const Vec off = keep_first(load(c + k) - mean, d - k);
-    square += off * off;
-  }
-  const float inverse = 1.0f / std::sqrt(reduce_add(square) / static_cast<float>(d) + eps);
+  const auto [mean, inverse] = measure_row(c, d, eps);
   for (int64_t k = 0; k < d; k += kLanes) {
     const Vec v = (load(c + k) - mean) * inverse;
     store_up_to(normal + k, v, d - k);

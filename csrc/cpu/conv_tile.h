@@ -5,7 +5,8 @@
 // product over a prefix of one list, and no row before a sequence's start is ever computed with.
 #pragma once
 
-#include "cpu/layer_scratch.h"
+#include "core/arena.h"
+#include "core/gemm.h"
 
 namespace recsys_fast {
 

@@ -3,9 +3,12 @@
 // worker.
 #include "ops/dense.h"
 
+#include "core/dropout.h"
+#include "core/gemm.h"
 #include "core/thread_pool.h"
 #include "cpu/activations.h"
-#include "cpu/layer_scratch.h"
+#include "cpu/block_tiles.h"
+#include "cpu/row_packing.h"
 
 namespace recsys_fast {
 namespace {
@@ -48,10 +51,10 @@ void dense_forward<Cpu>(float* y, float* pre, const float* x, int64_t n, const D
   Arena& memory = call_arena();
   memory.reset(Arena::padded<float>(d_in * dp) + Arena::padded<float>(dp));
   float *w = memory.take<float>(d_in * dp), *b = memory.take<float>(dp);
-  pad_rows(w, layer.w, d_in, d);
+  pack_rows(w, layer.w, d, d_in, d);
   std::fill_n(b, dp, 0.0f);
   if (layer.b != nullptr) std::copy_n(layer.b, d, b);
-  const Dropout drop = mask_of(layer.dropout);
+  const Dropout drop(layer.dropout);
   parallel_for(n, kTile, n_threads, [&](int64_t begin, int64_t end, int) {
     Arena& arena = thread_arena();
     arena.reset(Arena::padded<float>(kTile * dp));
@@ -74,8 +77,8 @@ void dense_backward<Cpu>(float* dx, float* dw, float* db, const float* dy, const
   memory.reset(Arena::padded<float>(d * ip) + Arena::padded<float>(n * dp) + 2 * Arena::padded<float>(dp));
   float *w = memory.take<float>(d * ip), *g = memory.take<float>(n * dp);
   float *sum = memory.take<float>(dp), *part = memory.take<float>(dp);
-  if (dx != nullptr) pad_transposed(w, layer.w, d_in, d);
-  const Dropout drop = mask_of(layer.dropout);
+  if (dx != nullptr) pack_transpose(w, layer.w, d, d_in, d);
+  const Dropout drop(layer.dropout);
   parallel_for(n, kTile, n_threads, [&](int64_t begin, int64_t end, int) {
     Arena& arena = thread_arena();
     arena.reset(Arena::padded<float>(kTile * ip) + Arena::padded<float>(dp));
@@ -87,7 +90,7 @@ void dense_backward<Cpu>(float* dx, float* dw, float* db, const float* dy, const
     });
     if (dx == nullptr) return;
     gemm(into, ip, g + begin * dp, dp, w, ip, end - begin, ip, d, false);
-    unpad_rows(dx + begin * d_in, into, end - begin, d_in);
+    copy_rows(dx + begin * d_in, d_in, into, ip, end - begin, d_in);
   });
   const int64_t n_blocks = (d_in + kWeightRows - 1) / kWeightRows;
   parallel_for(n_blocks + 1, 1, n_threads, [&](int64_t block, int64_t, int) {
@@ -121,7 +124,7 @@ void dense_backward<Cpu>(float* dx, float* dw, float* db, const float* dy, const
         }
       }
     }
-    unpad_rows(dw + first * d, c, n_i, d);
+    copy_rows(dw + first * d, d, c, dp, n_i, d);
   });
 }
 

@@ -5,15 +5,13 @@
 
 #include "core/arena.h"
 #include "core/thread_pool.h"
+#include "cpu/block_tiles.h"
 #include "cpu/row_vectors.h"
 
 namespace recsys_fast {
 namespace {
 
 constexpr int64_t kAhead = 8;  // rows of the table that are asked for before they are needed: their order is random
-constexpr int64_t kSlots = 8, kSlotRows = 128;
-
-Dropout mask_of(const DropoutSite& d) { return d.rate == 0.0f ? Dropout() : Dropout(d.rate, d.seed, d.step, d.site); }
 
 int64_t place_of(const Places& places, int64_t t, int64_t s, int64_t n_positions) {
   return places.from_end ? n_positions - (places.row_ptr[s + 1] - t) : t - places.row_ptr[s];
@@ -27,17 +25,15 @@ int64_t sequence_of(const Places& places, int64_t t) {
 // Sequences [bound[i], bound[i + 1]) are slot i: whole sequences, about equally many rows each.
 struct Slots {
   int64_t n;
-  std::array<int64_t, kSlots + 1> bound;
+  std::array<int64_t, kMaxSlots + 1> bound;
 };
 
 Slots slots_of(const Places& places) {
   const int64_t n_rows = places.row_ptr[places.n_sequences];
-  Slots slots{std::clamp<int64_t>(n_rows / kSlotRows, 1, kSlots), {}};
-  for (int64_t i = 1; i < slots.n; ++i) {
-    const int64_t row = i * n_rows / slots.n;
-    slots.bound[i] = std::lower_bound(places.row_ptr, places.row_ptr + places.n_sequences + 1, row) - places.row_ptr;
+  Slots slots{most_slots(n_rows), {}};
+  for (int64_t i = 0; i <= slots.n; ++i) {
+    slots.bound[i] = cut_sequences(places.row_ptr, 0, places.n_sequences, slots.n, i);
   }
-  slots.bound[slots.n] = places.n_sequences;
   return slots;
 }
 
@@ -50,13 +46,13 @@ int64_t longest_of(const Places& places, int64_t first, int64_t last) {
 // dout[t] *= mask, sum += dout[t] unless sum is null, dout[t] *= scale.
 void backward_row(float* dout, float* sum, int64_t t, int64_t d, const Dropout& drop, float scale) {
   const auto step = [&](int64_t c, int64_t n, Vec x) {
-    if (sum != nullptr) store_lanes(sum + c, load_lanes(sum + c, n) + x, n);
-    store_lanes(dout + c, x * scale, n);
+    if (sum != nullptr) store_up_to(sum + c, load_up_to(sum + c, n) + x, n);
+    store_up_to(dout + c, x * scale, n);
   };
   if (drop.active()) {
-    for_masked_vectors(drop, t, d, [&](int64_t c, int64_t n, Vec mask) { step(c, n, load_lanes(dout + c, n) * mask); });
+    for_masked_vectors(drop, t, d, [&](int64_t c, int64_t n, Vec mask) { step(c, n, load_up_to(dout + c, n) * mask); });
   } else {
-    for_vectors(d, [&](int64_t c, int64_t n) { step(c, n, load_lanes(dout + c, n)); });
+    for_vectors(d, [&](int64_t c, int64_t n) { step(c, n, load_up_to(dout + c, n)); });
   }
 }
 
@@ -64,8 +60,8 @@ void backward_row(float* dout, float* sum, int64_t t, int64_t d, const Dropout& 
 
 template <>
 void embedding_forward<Cpu>(Rows<float> out, Rows<const float> table, Rows<const float> positions, const int32_t* ids,
-                            Places places, float scale, DropoutSite dropout, int n_threads) {
-  const Dropout drop = mask_of(dropout);
+                            Places places, float scale, DropoutMask dropout, int n_threads) {
+  const Dropout drop(dropout);
   const int64_t d = out.d;
   parallel_for(out.n, grain_rows(d), threads_for(out.n * d, n_threads), [&](int64_t begin, int64_t end, int) {
     int64_t s = positions.n != 0 ? sequence_of(places, begin) : 0;
@@ -79,23 +75,23 @@ void embedding_forward<Cpu>(Rows<float> out, Rows<const float> table, Rows<const
       }
       float* to = out.row(t);
       const auto sum = [&](int64_t c, int64_t n) {
-        const Vec x = row != nullptr ? load_lanes(row + c, n) * scale : Vec{};
-        return position != nullptr ? x + load_lanes(position + c, n) : x;
+        const Vec x = row != nullptr ? load_up_to(row + c, n) * scale : Vec{};
+        return position != nullptr ? x + load_up_to(position + c, n) : x;
       };
       if (drop.active()) {
         for_masked_vectors(drop, t, d,
-                           [&](int64_t c, int64_t n, Vec mask) { store_lanes(to + c, sum(c, n) * mask, n); });
+                           [&](int64_t c, int64_t n, Vec mask) { store_up_to(to + c, sum(c, n) * mask, n); });
       } else {
-        for_vectors(d, [&](int64_t c, int64_t n) { store_lanes(to + c, sum(c, n), n); });
+        for_vectors(d, [&](int64_t c, int64_t n) { store_up_to(to + c, sum(c, n), n); });
       }
     }
   });
 }
 
 template <>
-void embedding_backward<Cpu>(Rows<float> dout, Rows<float> dpositions, Places places, float scale, DropoutSite dropout,
+void embedding_backward<Cpu>(Rows<float> dout, Rows<float> dpositions, Places places, float scale, DropoutMask dropout,
                              int n_threads) {
-  const Dropout drop = mask_of(dropout);
+  const Dropout drop(dropout);
   const int64_t d = dout.d;
   const int team = threads_for(dout.n * d, n_threads);
   if (dpositions.n == 0) {
@@ -110,7 +106,7 @@ void embedding_backward<Cpu>(Rows<float> dout, Rows<float> dpositions, Places pl
   const int64_t shift = places.from_end ? dpositions.n - longest : 0;  // place of the first row of a partial sum
   Arena& arena = thread_arena();
   arena.reset((slots.n - 1) * Arena::padded<float>(longest * d));
-  std::array<float*, kSlots> sums;  // the first slot's sum becomes that of all
+  std::array<float*, kMaxSlots> sums;  // the first slot's sum becomes that of all
   sums[0] = dpositions.row(shift);
   for (int64_t i = 1; i < slots.n; ++i) sums[i] = arena.take<float>(longest * d);
   parallel_for(slots.n, 1, team, [&](int64_t slot, int64_t, int) {
@@ -129,14 +125,14 @@ void embedding_backward<Cpu>(Rows<float> dout, Rows<float> dpositions, Places pl
 }
 
 template <>
-void dropout_apply<Cpu>(Rows<float> x, DropoutSite dropout, int n_threads) {
-  const Dropout drop = mask_of(dropout);
+void dropout_apply<Cpu>(Rows<float> x, DropoutMask dropout, int n_threads) {
+  const Dropout drop(dropout);
   if (!drop.active()) return;
   parallel_for(x.n, grain_rows(x.d), threads_for(x.n * x.d, n_threads), [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       float* row = x.row(t);
       for_masked_vectors(drop, t, x.d, [&](int64_t c, int64_t n, Vec mask) {
-        store_lanes(row + c, load_lanes(row + c, n) * mask, n);
+        store_up_to(row + c, load_up_to(row + c, n) * mask, n);
       });
     }
   });

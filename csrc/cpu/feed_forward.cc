@@ -1,65 +1,51 @@
 #include "ops/feed_forward.h"
 
-#include "core/dropout.h"
 #include "cpu/activations.h"
 #include "cpu/block_gemm.h"
-#include "cpu/block_tiles.h"
-#include "cpu/norm_rows.h"
+#include "cpu/block_residual.h"
+#include "cpu/row_packing.h"
 
 namespace recsys_fast {
 namespace {
 
-struct Drops {
-  Dropout inner, outer;
-  explicit Drops(const BlockMasks& m)
-      : inner(m.inner_rate, m.seed, m.step, m.site), outer(m.outer_rate, m.seed, m.step, m.site + 1) {}
-};
-
 // Parameters with rows padded to whole vectors; w1 and w2 transposed for the backward pass.
 struct Packed {
-  const float *gamma, *beta, *w1, *b1, *w2, *b2;
+  BlockFrame frame;
+  const float *w1, *b1, *w2, *b2;
 };
 
-bool norm_first(const FeedForwardShape& s) { return s.norm == BlockNorm::kPre || s.norm == BlockNorm::kQuery; }
+BlockFrame frame_of(const FeedForwardShape& s, Arena& arena, const FeedForwardParameters<const float>& w) {
+  return {s.norm,
+          s.eps,
+          s.d,
+          padded_vector(arena, w.gamma, s.d),
+          padded_vector(arena, w.beta, s.d),
+          Dropout(s.masks.outer)};
+}
 
 // Rows [row, row + n) through the whole block.
-void forward_tile(const FeedForwardShape& s, const Drops& drop, const Packed& w, const float* x, float* y,
+void forward_tile(const FeedForwardShape& s, const Dropout& drop, const Packed& w, const float* x, float* y,
                   const FeedForwardSaved<float>& saved, int64_t row, int64_t n) {
   const int64_t d = s.d, dp = padded(d), h = s.h, hp = padded(h);
   Arena& arena = thread_arena();
   arena.reset(sizeof(float) * (2 * tile_floats(n, dp) + tile_floats(n, hp)) + 16 * Arena::kAlign);
   float* hidden = arena.take<float>(tile_floats(n, hp));
   float* out = arena.take<float>(tile_floats(n, dp));
-  const float *given = x + row * d, *normed = given;
-  int64_t normed_row = d;
-  if (norm_first(s)) {
-    float* rows = arena.take<float>(tile_floats(n, dp));
-    norm_rows({rows, dp}, saved.stats + 2 * row, {given, d}, w.gamma, w.beta, s.eps, n, d);
-    normed = rows;
-    normed_row = dp;
-  }
-  product({normed, normed_row, 1, w.w1, hp, hidden, hp, n, h, d, w.b1});
+  const ConstRowsAt input = input_rows(w.frame, arena, x, saved.stats, row, n);
+  product({input.data, input.row, 1, w.w1, hp, hidden, hp, n, h, d, w.b1});
   with_activation(s.activation, [&]<Activation kind>() {
     for (int64_t i = 0; i < n; ++i) {
       float *at = hidden + i * hp, *kept = saved.hidden + (row + i) * h;
       for (int64_t k = 0; k < h; k += kLanes) {
         const Vec before = load(at + k);
-        store_part(kept, k, h, before);
+        store_up_to(kept + k, before, h - k);
         store(at + k, activate<kind>(before));
       }
-      if (drop.inner.active()) dropout_row(drop.inner, at, row + i, h);
+      if (drop.active()) dropout_row(drop, at, row + i, h);
     }
   });
   product({hidden, hp, 1, w.w2, dp, out, dp, n, d, h, w.b2});
-  const bool from_normed = s.norm == BlockNorm::kQuery;
-  for (int64_t i = 0; i < n; ++i) {
-    const float* residual = from_normed ? normed + i * dp : given + i * d;
-    float *part = out + i * dp, *to = (s.norm == BlockNorm::kPost ? saved.mid : y) + (row + i) * d;
-    if (drop.outer.active()) dropout_row(drop.outer, part, row + i, d);
-    for (int64_t k = 0; k < d; k += kLanes) store_part(to, k, d, load(part + k) + load_part(residual, k, d));
-  }
-  if (s.norm != BlockNorm::kPost) return;
-  norm_rows({y + row * d, d}, saved.stats + 2 * row, {saved.mid + row * d, d}, w.gamma, w.beta, s.eps, n, d);
+  add_residual(w.frame, y, saved.mid, saved.stats, out, x, input, row, n);
 }
 
 // Where the gradients of one slot are.
@@ -68,7 +54,7 @@ struct Slot {
 };
 
 // Rows [row, row + n) back through the whole block; adds to the slot.
-void backward_tile(const FeedForwardShape& s, const Drops& drop, const Packed& w, const float* x,
+void backward_tile(const FeedForwardShape& s, const Dropout& drop, const Packed& w, const float* x,
                    const FeedForwardSaved<const float>& saved, const float* dy, float* dx, const Slot& slot,
                    int64_t row, int64_t n) {
   const int64_t d = s.d, dp = padded(d), h = s.h, hp = padded(h);
@@ -79,60 +65,29 @@ void backward_tile(const FeedForwardShape& s, const Drops& drop, const Packed& w
   float* back = arena.take<float>(tile_floats(n, dp));
   float* inner = arena.take<float>(tile_floats(n, hp));
   float* dinner = arena.take<float>(tile_floats(n, hp));
-  const float *given = x + row * d, *normed = given;
-  int64_t normed_row = d;
-  const float* stats = saved.stats + 2 * row;
-  const bool post = s.norm == BlockNorm::kPost;
-  if (post) {
-    norm_rows_back({dsum, dp}, {dy + row * d, d}, {saved.mid + row * d, d}, stats, w.gamma, slot.gamma, slot.beta, {},
-                   n, d);
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    float *sum = dsum + i * dp, *out = dout + i * dp;
-    const float* gradient = post ? sum : dy + (row + i) * d;
-    for (int64_t k = 0; k < d; k += kLanes) {
-      const Vec part = load_part(gradient, k, d);
-      store(sum + k, part);
-      store(out + k, part);
-    }
-    if (drop.outer.active()) dropout_row(drop.outer, out, row + i, d);
-  }
+  residual_back(w.frame, dsum, dout, dy, saved.mid, saved.stats, slot.gamma, slot.beta, row, n);
   product({dout, dp, 1, w.w2, hp, dinner, hp, n, h, d});
   with_activation(s.activation, [&]<Activation kind>() {
     for (int64_t i = 0; i < n; ++i) {
       const float* before = saved.hidden + (row + i) * h;
       float *at = inner + i * hp, *gradient = dinner + i * hp;
       for (int64_t k = 0; k < h; k += kLanes) {
-        const Vec value = load_part(before, k, h);
+        const Vec value = load_up_to(before + k, h - k);
         store(at + k, activate<kind>(value));
         store(gradient + k, load(gradient + k) * activation_slope<kind>(value));
       }
-      if (!drop.inner.active()) continue;
-      dropout_row(drop.inner, at, row + i, h);
-      dropout_row(drop.inner, gradient, row + i, h);
+      if (!drop.active()) continue;
+      dropout_row(drop, at, row + i, h);
+      dropout_row(drop, gradient, row + i, h);
     }
   });
   product({inner, 1, hp, dout, dp, slot.w2, dp, h, d, n, nullptr, true});
   add_column_sums(slot.b2, dout, dp, n, d);
-  if (norm_first(s)) {
-    float* rows = arena.take<float>(tile_floats(n, dp));
-    renorm_rows({rows, dp}, stats, {given, d}, w.gamma, w.beta, n, d);
-    normed = rows;
-    normed_row = dp;
-  }
-  product({normed, 1, normed_row, dinner, hp, slot.w1, hp, d, h, n, nullptr, true});
+  const ConstRowsAt input = input_rows_again(w.frame, arena, x, saved.stats, row, n);
+  product({input.data, 1, input.row, dinner, hp, slot.w1, hp, d, h, n, nullptr, true});
   add_column_sums(slot.b1, dinner, hp, n, h);
   product({dinner, hp, 1, w.w1, dp, back, dp, n, d, h});
-  const bool from_normed = s.norm == BlockNorm::kQuery;
-  if (from_normed || !norm_first(s)) {
-    for (int64_t i = 0; i < n; ++i) {
-      float *sum = dsum + i * dp, *part = back + i * dp, *to = from_normed ? part : dx + (row + i) * d;
-      for (int64_t k = 0; k < d; k += kLanes) store_part(to, k, d, load(part + k) + load(sum + k));
-    }
-  }
-  if (!norm_first(s)) return;
-  norm_rows_back({dx + row * d, d}, {back, dp}, {given, d}, stats, w.gamma, slot.gamma, slot.beta,
-                 {from_normed ? nullptr : dsum, dp}, n, d);
+  input_back(w.frame, dx, back, dsum, nullptr, x, saved.stats, slot.gamma, slot.beta, row, n);
 }
 
 }  // namespace
@@ -141,15 +96,13 @@ template <>
 void feed_forward_block_forward<Cpu>(const FeedForwardShape& s, const FeedForwardParameters<const float>& w,
                                      const float* x, float* y, const FeedForwardSaved<float>& saved, int n_threads) {
   const int64_t d = s.d, dp = padded(d), h = s.h, hp = padded(h);
-  const Drops drop(s.masks);
+  const Dropout drop(s.masks.inner);
   Arena& arena = call_arena();
   arena.reset(sizeof(float) * (d * hp + h * dp + 3 * dp + hp) + 16 * Arena::kAlign);
   float *w1 = arena.take<float>(d * hp), *w2 = arena.take<float>(h * dp);
   pack_rows(w1, w.w1, h, d, h);
   pack_rows(w2, w.w2, d, h, d);
-  const Packed p{
-      padded_vector(arena, w.gamma, d), padded_vector(arena, w.beta, d), w1, padded_vector(arena, w.b1, h), w2,
-      padded_vector(arena, w.b2, d)};
+  const Packed p{frame_of(s, arena, w), w1, padded_vector(arena, w.b1, h), w2, padded_vector(arena, w.b2, d)};
   const int64_t n_tiles = count_tiles(s.n_rows);
   parallel_for(n_tiles, 1, n_threads, [&](int64_t tile, int64_t, int) {
     const int64_t first = cut_rows(0, s.n_rows, n_tiles, tile);
@@ -162,7 +115,7 @@ void feed_forward_block_backward<Cpu>(const FeedForwardShape& s, const FeedForwa
                                       const float* x, const FeedForwardSaved<const float>& saved, const float* dy,
                                       float* dx, const FeedForwardParameters<float>& gradients, int n_threads) {
   const int64_t d = s.d, dp = padded(d), h = s.h, hp = padded(h);
-  const Drops drop(s.masks);
+  const Dropout drop(s.masks.inner);
   SlotSum sums[] = {{gradients.gamma, 1, d}, {gradients.beta, 1, d}, {gradients.w1, d, h},
                     {gradients.b1, 1, h},    {gradients.w2, h, d},   {gradients.b2, 1, d}};
   const int64_t slot_floats = place_sums(sums, 6), n_slots = count_slots(s.n_rows);
@@ -172,7 +125,7 @@ void feed_forward_block_backward<Cpu>(const FeedForwardShape& s, const FeedForwa
   float *w1 = arena.take<float>(h * dp), *w2 = arena.take<float>(d * hp);
   pack_transpose(w1, w.w1, h, d, h);
   pack_transpose(w2, w.w2, d, h, d);
-  const Packed p{padded_vector(arena, w.gamma, d), padded_vector(arena, w.beta, d), w1, nullptr, w2, nullptr};
+  const Packed p{frame_of(s, arena, w), w1, nullptr, w2, nullptr};
   parallel_for(n_slots, 1, n_threads, [&](int64_t slot, int64_t, int) {
     float* base = slots + slot * slot_floats;
     std::fill_n(base, slot_floats, 0.0f);

@@ -2,6 +2,7 @@
 
 #include "cpu/block_tiles.h"
 #include "cpu/norm_rows.h"
+#include "cpu/row_packing.h"
 
 namespace recsys_fast {
 template <>

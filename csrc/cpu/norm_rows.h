@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "core/simd.h"
+#include "core/row_ends.h"
 
 namespace recsys_fast {
 
@@ -11,41 +11,21 @@ struct RowStats {
   float mean, scale;  // scale = 1 / sqrt(variance + eps)
 };
 
-// The vector at p + k of a row of d elements that ends there; zeros behind them.
-RF_INLINE Vec load_part(const float* p, int64_t k, int64_t d) {
-  return d - k >= kLanes ? load(p + k) : load_first(p + k, d - k);
-}
-RF_INLINE void store_part(float* p, int64_t k, int64_t d, Vec v) {
-  if (d - k >= kLanes) {
-    store(p + k, v);
-  } else {
-    store_first(p + k, v, d - k);
-  }
-}
-
-// 1 in lanes k to d - 1, 0 behind.
-RF_INLINE Vec lanes_of(int64_t k, int64_t d) {
-  Vec at;
-  for (int i = 0; i < kLanes; ++i) at[i] = static_cast<float>(i);
-  return at < broadcast(static_cast<float>(d - k)) ? broadcast(1.0f) : Vec{};
-}
-
 // out = gamma unit(x) + beta.
 RF_INLINE void apply_norm(float* out, const float* x, RowStats stats, const float* gamma, const float* beta,
                           int64_t d) {
   for (int64_t k = 0; k < d; k += kLanes) {
-    const Vec unit = (load_part(x, k, d) - stats.mean) * stats.scale;
-    store_part(out, k, d, load(gamma + k) * unit + load(beta + k));
+    const Vec unit = (load_up_to(x + k, d - k) - stats.mean) * stats.scale;
+    store_up_to(out + k, load(gamma + k) * unit + load(beta + k), d - k);
   }
 }
 
 RF_INLINE RowStats measure_row(const float* x, int64_t d, float eps) {
   Vec sum = {}, square = {};
-  for (int64_t k = 0; k < d; k += kLanes) sum += load_part(x, k, d);
+  for (int64_t k = 0; k < d; k += kLanes) sum += load_up_to(x + k, d - k);
   const float mean = reduce_add(sum) / static_cast<float>(d);
   for (int64_t k = 0; k < d; k += kLanes) {
-    Vec off = load_part(x, k, d) - mean;
-    if (d - k < kLanes) off *= lanes_of(k, d);
+    const Vec off = keep_first(load_up_to(x + k, d - k) - mean, d - k);
     square += off * off;
   }
   return {mean, 1.0f / std::sqrt(reduce_add(square) / static_cast<float>(d) + eps)};
@@ -56,7 +36,7 @@ RF_INLINE void norm_row_back(float* dx, const float* dy, const float* x, RowStat
                              float* dgamma, float* dbeta, const float* add, int64_t d) {
   Vec plain = {}, along = {};
   for (int64_t k = 0; k < d; k += kLanes) {
-    const Vec unit = (load_part(x, k, d) - stats.mean) * stats.scale, gradient = load_part(dy, k, d);
+    const Vec unit = (load_up_to(x + k, d - k) - stats.mean) * stats.scale, gradient = load_up_to(dy + k, d - k);
     store(dgamma + k, load(dgamma + k) + gradient * unit);
     store(dbeta + k, load(dbeta + k) + gradient);
     const Vec part = gradient * load(gamma + k);
@@ -66,10 +46,10 @@ RF_INLINE void norm_row_back(float* dx, const float* dy, const float* x, RowStat
   const float share = 1.0f / static_cast<float>(d);
   const float offset = reduce_add(plain) * share, slope = reduce_add(along) * share;
   for (int64_t k = 0; k < d; k += kLanes) {
-    const Vec unit = (load_part(x, k, d) - stats.mean) * stats.scale;
-    Vec out = stats.scale * (load_part(dy, k, d) * load(gamma + k) - offset - unit * slope);
-    if (add != nullptr) out += load_part(add, k, d);
-    store_part(dx, k, d, out);
+    const Vec unit = (load_up_to(x + k, d - k) - stats.mean) * stats.scale;
+    Vec out = stats.scale * (load_up_to(dy + k, d - k) * load(gamma + k) - offset - unit * slope);
+    if (add != nullptr) out += load_up_to(add + k, d - k);
+    store_up_to(dx + k, out, d - k);
   }
 }
 
@@ -102,7 +82,7 @@ template <int NV>
 inline void norm_rows_of(RowsAt out, float* stats, ConstRowsAt x, const float* gamma, const float* beta, float eps,
                          int64_t n, int64_t d) {
   const int64_t tail = d - (NV - 1) * kLanes;
-  const Vec lanes = lanes_of(0, tail);
+  const Vec lanes = keep_first(broadcast(1.0f), tail);
   const float share = 1.0f / static_cast<float>(d);
   Vec scale[NV], shift[NV], row[NV];
   load_row(scale, gamma, kLanes);

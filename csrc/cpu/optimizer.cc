@@ -71,12 +71,12 @@ struct Stepper {
   RF_INLINE void step(int64_t begin, int64_t n, const float* grad) const {
     for_vectors(n, [&](int64_t k, int64_t lanes) {
       const int64_t at = begin + k;
-      Vec p = load_lanes(param + at, lanes);
-      Vec mm = kHasM ? load_lanes(m + at, lanes) : Vec{}, vv = kHasV ? load_lanes(v + at, lanes) : Vec{};
-      step_vector<kind, momentum>(p, grad != nullptr ? load_lanes(grad + k, lanes) : Vec{}, mm, vv, rates);
-      store_lanes(param + at, p, lanes);
-      if (kHasM) store_lanes(m + at, mm, lanes);
-      if (kHasV) store_lanes(v + at, vv, lanes);
+      Vec p = load_up_to(param + at, lanes);
+      Vec mm = kHasM ? load_up_to(m + at, lanes) : Vec{}, vv = kHasV ? load_up_to(v + at, lanes) : Vec{};
+      step_vector<kind, momentum>(p, grad != nullptr ? load_up_to(grad + k, lanes) : Vec{}, mm, vv, rates);
+      store_up_to(param + at, p, lanes);
+      if (kHasM) store_up_to(m + at, mm, lanes);
+      if (kHasV) store_up_to(v + at, vv, lanes);
     });
   }
 
@@ -84,7 +84,7 @@ struct Stepper {
   RF_INLINE void step_single(const int32_t* at, int64_t n, const float* grad) const {
     const VecInt index = load_first(at, n);
     Vec p = gather(param, index), mm = kHasM ? gather(m, index) : Vec{}, vv = kHasV ? gather(v, index) : Vec{};
-    step_vector<kind, momentum>(p, load_lanes(grad, n), mm, vv, rates);
+    step_vector<kind, momentum>(p, load_up_to(grad, n), mm, vv, rates);
     for (int64_t i = 0; i < n; ++i) {
       param[at[i]] = p[i];
       if (kHasM) m[at[i]] = mm[i];

@@ -2,7 +2,7 @@
 
 namespace recsys_fast {
 
-void add_slots(const RecurrentBackward& pass, const float* sums, int64_t stride, int64_t width, int n_threads) {
+void add_slot_sums(const RecurrentBackward& pass, const float* sums, int64_t stride, int64_t width, int n_threads) {
   const int64_t d_in = pass.layer.x.d, d = pass.layer.n_hidden, n_slots = pass.plan.n_slots;
   const RecurrentGradients& to = pass.gradients;
   constexpr int64_t kGrain = 16;
@@ -13,11 +13,7 @@ void add_slots(const RecurrentBackward& pass, const float* sums, int64_t stride,
                    : r < d_in + 1 + d ? to.dw_h + (r - d_in - 1) * width
                                       : to.db_h;
       if (out == nullptr) continue;
-      for (int64_t j = 0; j < width; j += kLanes) {
-        Vec total = load(sums + r * stride + j);
-        for (int64_t slot = 1; slot < n_slots; ++slot) total += load(sums + (slot * pass.n_rows() + r) * stride + j);
-        store_some(out + j, total, width - j);
-      }
+      add_slot_row(out, sums + r * stride, pass.n_rows() * stride, n_slots, width);
     }
   });
 }

@@ -65,18 +65,18 @@ RF_INLINE void backward_row(const float* dh, const float* h, const float* c, con
   for (int64_t unit = 0; unit < d; unit += kLanes) {
     const int64_t n = d - unit;
     Vec saved[4], to_a[Cell::kGates], to_s[Cell::kGates], cell = {}, cell_before = {}, d_cell = {};
-    for (int g = 0; g < Cell::kSaved; ++g) saved[g] = load_some(gates + g * d + unit, n);
+    for (int g = 0; g < Cell::kSaved; ++g) saved[g] = load_up_to(gates + g * d + unit, n);
     if constexpr (Cell::kMemory) {
-      cell = load_some(c + unit, n);
-      cell_before = load_some(c_before + unit, n);
+      cell = load_up_to(c + unit, n);
+      cell_before = load_up_to(c_before + unit, n);
       d_cell = load(dc + unit);
     }
-    Vec d_h = load_some(dh + unit, n) + load(carry + unit);
-    Cell::backward(saved, load_some(h + unit, n), cell, load_some(before + unit, n), cell_before, d_h, d_cell, to_a,
+    Vec d_h = load_up_to(dh + unit, n) + load(carry + unit);
+    Cell::backward(saved, load_up_to(h + unit, n), cell, load_up_to(before + unit, n), cell_before, d_h, d_cell, to_a,
                    to_s);
     for (int g = 0; g < Cell::kGates; ++g) {
-      store_some(da + g * d + unit, to_a[g], n);
-      if constexpr (Cell::kTwoSides) store_some(ds + g * d + unit, to_s[g], n);
+      store_up_to(da + g * d + unit, to_a[g], n);
+      if constexpr (Cell::kTwoSides) store_up_to(ds + g * d + unit, to_s[g], n);
     }
     store(carry + unit, d_h);
     if constexpr (Cell::kMemory) store(dc + unit, d_cell);
@@ -147,7 +147,7 @@ void backward_tile(const RecurrentBackward& pass, const RecurrentStates<const fl
 }
 
 // The parameters' gradients: the slots' sums (n_slots, n_rows, stride), added in order.
-void add_slots(const RecurrentBackward& pass, const float* sums, int64_t stride, int64_t width, int n_threads);
+void add_slot_sums(const RecurrentBackward& pass, const float* sums, int64_t stride, int64_t width, int n_threads);
 
 template <class Cell>
 void recurrent_backward(const RecurrentGradients& gradients, const float* dh,
@@ -201,7 +201,7 @@ void recurrent_backward(const RecurrentGradients& gradients, const float* dh,
       if (!accumulate) std::fill_n(sum, slot_floats, 0.0f);
     }
   });
-  add_slots(pass, sums, stride, width, n_threads);
+  add_slot_sums(pass, sums, stride, width, n_threads);
 }
 
 }  // namespace recsys_fast

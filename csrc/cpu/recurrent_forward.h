@@ -48,7 +48,7 @@ struct GatePanels {
   void pack_row(float* out, int64_t b, const float* row) const {
     for (int v = 0; v < kVectors; ++v) {
       const int64_t unit = b * kUnits + v % Cell::kColumns * kLanes, n = n_hidden - unit;
-      store(out + v * kLanes, n > 0 ? load_some(row + v / Cell::kColumns * n_hidden + unit, n) : Vec{});
+      store(out + v * kLanes, n > 0 ? load_up_to(row + v / Cell::kColumns * n_hidden + unit, n) : Vec{});
     }
   }
 };
@@ -109,13 +109,13 @@ void step_tile(const RecurrentStates<float>& states, const GatePanels<Cell>& pan
         a[g] = load(from_x + g * d + unit);  // past the last unit other gates' numbers, which nobody looks at
         s[g] = sum[r][g * Cell::kColumns + column];
       }
-      if constexpr (Cell::kMemory) c = load_some(step.c_before[i + r] + unit, n);
-      const Vec h = Cell::forward(a, s, load_some(left[r] + unit, n), c, saved);
-      store_some(states.h + row * d + unit, h, n);
-      if constexpr (Cell::kMemory) store_some(states.c + row * d + unit, c, n);
+      if constexpr (Cell::kMemory) c = load_up_to(step.c_before[i + r] + unit, n);
+      const Vec h = Cell::forward(a, s, load_up_to(left[r] + unit, n), c, saved);
+      store_up_to(states.h + row * d + unit, h, n);
+      if constexpr (Cell::kMemory) store_up_to(states.c + row * d + unit, c, n);
       if (Cell::kSaved > 0 && states.gates != nullptr) {
         for (int g = 0; g < Cell::kSaved; ++g) {
-          store_some(states.gates + (row * Cell::kSaved + g) * d + unit, saved[g], n);
+          store_up_to(states.gates + (row * Cell::kSaved + g) * d + unit, saved[g], n);
         }
       }
     }

@@ -17,7 +17,7 @@ void rows_tile(const PackedMatrix& b, const float* panel, int64_t column, const 
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
       const int64_t at = column + v * kLanes;
-      sum[i][v] = accumulate ? load_some(out[i] + at, b.n_cols - at) : start != nullptr ? load(start + at) : Vec{};
+      sum[i][v] = accumulate ? load_up_to(out[i] + at, b.n_cols - at) : start != nullptr ? load(start + at) : Vec{};
     }
   }
   gemm_accumulate<MR, NV>(sum, b.n_k, left, 1, panel, NV * kLanes);
@@ -26,7 +26,7 @@ void rows_tile(const PackedMatrix& b, const float* panel, int64_t column, const 
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
       const int64_t at = column + v * kLanes;
-      store_some(out[i] + at, sum[i][v], b.n_cols - at);
+      store_up_to(out[i] + at, sum[i][v], b.n_cols - at);
     }
   }
 }
@@ -54,7 +54,7 @@ void pack_panel(const PackedMatrix& b, int64_t p, const float* a) {
   float* at = b.panel(p);
   for (int64_t k = 0; k < b.n_k; ++k) {
     for (int64_t v = first; v < first + n_vectors; ++v, at += kLanes) {
-      store(at, load_some(a + k * b.n_cols + v * kLanes, b.n_cols - v * kLanes));
+      store(at, load_up_to(a + k * b.n_cols + v * kLanes, b.n_cols - v * kLanes));
     }
   }
 }

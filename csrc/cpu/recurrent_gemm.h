@@ -1,11 +1,11 @@
 // Products of rows that lie anywhere with a packed matrix, and of transposed scratch: what a recurrent layer
-// multiplies.
+// multiplies. A step has few rows, so its matrix is packed by panels, which other layers' tiles would not repay.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
-#include "core/simd.h"
+#include "core/row_ends.h"
 
 namespace recsys_fast {
 
@@ -36,12 +36,5 @@ void multiply_rows(const PackedMatrix& b, const float* const* a, float* const* o
 // c (n_i, n_j) (+)= a^T b for a (n_k, n_i), b (n_k, n_j), c, all of rows that far apart; n_j a multiple of kLanes.
 void multiply_transposed(float* c, int64_t c_row, const float* a, int64_t a_row, int64_t n_i, const float* b,
                          int64_t b_row, int64_t n_j, int64_t n_k, bool accumulate);
-
-// The first n lanes from p, or into p, where n may be all of them.
-RF_INLINE Vec load_some(const float* p, int64_t n) { return n >= kLanes ? load(p) : load_first(p, n); }
-RF_INLINE void store_some(float* p, Vec v, int64_t n) {
-  if (n >= kLanes) return store(p, v);
-  store_first(p, v, n);
-}
 
 }  // namespace recsys_fast

@@ -4,12 +4,9 @@
 
 namespace recsys_fast {
 
-// A power of two, which two or four threads share evenly. A slot costs as much as some eight rows.
+// A slot costs as much as some eight rows.
 int64_t RecurrentPlan::max_slots(int64_t n_rows, int64_t n_sequences) {
-  constexpr int64_t kSlotRows = 32, kSlotSequences = 8;
-  int64_t n = 1;
-  while (n < kMaxSlots && 2 * n * kSlotRows <= n_rows && 2 * n * kSlotSequences <= n_sequences) n *= 2;
-  return n;
+  return std::min(count_slots(n_rows, 32), count_slots(n_sequences, 8));
 }
 
 size_t RecurrentPlan::bytes(int64_t n_rows, int64_t n_sequences) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/arena.h"
+#include "cpu/block_tiles.h"
 
 namespace recsys_fast {
 
@@ -12,7 +13,7 @@ namespace recsys_fast {
 // tile's active sequences are its first ones, and their rows multiply the weights at once. Runs of tiles are slots,
 // whose sums of the parameters' gradients are added in order.
 struct RecurrentPlan {
-  static constexpr int64_t kTileSequences = 128, kMaxSlots = 8;
+  static constexpr int64_t kTileSequences = 128;
 
   const int64_t* row_ptr;
   int64_t* order;  // (n_filled) sequences by descending length, equal ones ascending

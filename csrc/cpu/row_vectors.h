@@ -5,19 +5,9 @@
 #include <cstdint>
 
 #include "core/dropout.h"
-#include "core/simd.h"
+#include "core/row_ends.h"
 
 namespace recsys_fast {
-
-// The n <= kLanes elements at p, zeros behind them; and the way back.
-RF_INLINE Vec load_lanes(const float* p, int64_t n) { return n == kLanes ? load(p) : load_first(p, n); }
-RF_INLINE void store_lanes(float* p, Vec v, int64_t n) {
-  if (n == kLanes) {
-    store(p, v);
-  } else {
-    store_first(p, v, n);
-  }
-}
 
 // Calls use(c, n) for columns [c, c + n), n <= kLanes, of a row of d columns, in order.
 template <class Use>

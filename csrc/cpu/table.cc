@@ -41,11 +41,11 @@ void sum_columns(float* out, const RowGradients& from, int64_t d, int64_t c, int
     const float* row = entry.row + c;
 #pragma GCC unroll 4
     for (int v = 0; v < n - 1; ++v) sum[v] += load(row + v * kLanes) * entry.factor;
-    sum[n - 1] += load_lanes(row + (n - 1) * kLanes, rest) * entry.factor;
+    sum[n - 1] += load_up_to(row + (n - 1) * kLanes, rest) * entry.factor;
   }
 #pragma GCC unroll 4
   for (int v = 0; v < n - 1; ++v) store(out + v * kLanes, sum[v]);
-  store_lanes(out + (n - 1) * kLanes, sum[n - 1], rest);
+  store_up_to(out + (n - 1) * kLanes, sum[n - 1], rest);
 }
 
 void sum_row(float* out, const RowGradients& from, int64_t d, const int32_t* entries, int64_t n_entries) {
@@ -104,7 +104,7 @@ void table_add<Cpu>(Rows<float> dtable, float* dbias, const int32_t* ids, const 
       const Entry entry = entry_of(from, d, e);
       float* to = dtable.row(id);
       for_vectors(d, [&](int64_t c, int64_t lanes) {
-        store_lanes(to + c, load_lanes(to + c, lanes) + load_lanes(entry.row + c, lanes) * entry.factor, lanes);
+        store_up_to(to + c, load_up_to(to + c, lanes) + load_up_to(entry.row + c, lanes) * entry.factor, lanes);
       });
       if (dbias != nullptr) dbias[id] += entry.bias;
     }

@@ -1,7 +1,10 @@
 // Caser's convolutions over windows of items (Tang & Wang 2018).
 #pragma once
 
-#include "ops/conv.h"
+#include <cstdint>
+
+#include "core/device.h"
+#include "core/dropout_mask.h"
 
 namespace recsys_fast {
 

@@ -2,16 +2,10 @@
 #pragma once
 
 #include "core/device.h"
+#include "core/dropout_mask.h"
 #include "core/views.h"
 
 namespace recsys_fast {
-
-// Which elements training sets to 0: see core/dropout.h. rate 0: none.
-struct DropoutMask {
-  float rate;
-  uint64_t seed;
-  uint32_t step, site;
-};
 
 // A causal convolution with a layer norm: w (kernel_size d, d), oldest tap first; b, gamma, beta (d).
 struct ConvLayer {

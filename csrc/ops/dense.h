@@ -1,8 +1,9 @@
 // A fully connected layer.
 #pragma once
 
+#include "core/device.h"
+#include "core/dropout_mask.h"
 #include "ops/activation.h"
-#include "ops/conv.h"
 
 namespace recsys_fast {
 

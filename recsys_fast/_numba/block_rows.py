@@ -1,4 +1,4 @@
-"""What the blocks of networks share: cuts of packed rows, dense products in small pieces, layer norm by rows.
+"""What the layers of networks share: cuts of packed rows, dense products in small pieces, layer norm by rows.
 
 Every loop takes its precision from its arrays, so that gradients can be checked in float64.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast._numba.blas import BLOCK_WORK
+from recsys_fast._numba.blas import BLOCK, BLOCK_WORK
 from recsys_fast._numba.parallel import serial
 
 F = NDArray[Any]
@@ -27,13 +27,13 @@ def cut_tiles(n_rows: int) -> I64:
     return _cut_rows(n_rows, max(1, n_rows // _TILE_ROWS))
 
 
-def cut_slots(n_rows: int) -> I64:
-    """Return the bounds of the runs of rows whose gradients are summed apart, then in order.
+def cut_slots(n_rows: int, least: int = _SLOT_ROWS) -> I64:
+    """Return the bounds of the runs of rows, of ``least`` at least, whose gradients are summed apart, then in order.
 
     Their number is a power of two, so that two or four threads share them evenly, and depends on the rows only.
     """
     n_slots = 1
-    while n_slots < _MAX_SLOTS and n_rows >= 2 * n_slots * _SLOT_ROWS:
+    while n_slots < _MAX_SLOTS and n_rows >= 2 * n_slots * least:
         n_slots *= 2
     return _cut_rows(n_rows, n_slots)
 
@@ -50,6 +50,19 @@ def cut_sequences(row_ptr: I64, bounds: I64) -> I64:
 
 
 @serial
+def add_product(out: F, a: F, b: F) -> None:
+    """out += a b, in pieces that BLAS does on the calling thread."""
+    n_i, n_k = a.shape
+    n_j = b.shape[1]
+    for i in range(0, n_i, BLOCK):
+        for k in range(0, n_k, BLOCK):
+            left = np.ascontiguousarray(a[i : i + BLOCK, k : k + BLOCK])
+            for j in range(0, n_j, BLOCK):
+                right = np.ascontiguousarray(b[k : k + BLOCK, j : j + BLOCK])
+                out[i : i + BLOCK, j : j + BLOCK] += np.dot(left, right)
+
+
+@serial
 def multiply(out: F, a: F, b: F) -> None:
     """out = a b for a (n, k), b (k, m) or the transpose of a (m, k); overwrites."""
     n, k = a.shape
@@ -60,11 +73,8 @@ def multiply(out: F, a: F, b: F) -> None:
             stop = min(n, start + step)
             np.dot(a[start:stop], b, out[start:stop])
         return
-    for r in range(n):  # too wide even for a single row
-        out[r] = 0.0
-        for i in range(k):
-            for j in range(m):
-                out[r, j] += a[r, i] * b[i, j]
+    out[:] = 0.0
+    add_product(out, a, b)  # too wide even for a single row
 
 
 @serial
@@ -82,10 +92,7 @@ def add_transposed(out: F, a: F, b: F) -> None:
                 for j in range(m):
                     out[i, j] += part[i, j]
         return
-    for r in range(n):
-        for i in range(k):
-            for j in range(m):
-                out[i, j] += a[r, i] * b[r, j]
+    add_product(out, a.T, b)
 
 
 @serial
@@ -107,18 +114,23 @@ def add_columns(out: F, rows: F) -> None:
 
 
 @serial
+def measure_row(row: F, eps: float) -> tuple[float, float]:
+    """Return the mean, and 1 / sqrt(variance + eps)."""
+    d = len(row)
+    mean, square = 0.0, 0.0
+    for j in range(d):
+        mean += row[j]
+    mean /= d
+    for j in range(d):
+        square += (row[j] - mean) ** 2
+    return mean, 1.0 / np.sqrt(square / d + eps)
+
+
+@serial
 def norm_rows(out: F, stats: F, x: F, gamma: F, beta: F, eps: float) -> None:
     """out = gamma (x - mean) / sqrt(variance + eps) + beta by rows, with stats = mean, 1 / that root; overwrites."""
-    n, d = x.shape
-    for r in range(n):
-        mean, square = 0.0, 0.0
-        for j in range(d):
-            mean += x[r, j]
-        mean /= d
-        for j in range(d):
-            square += (x[r, j] - mean) ** 2
-        stats[r, 0] = mean
-        stats[r, 1] = 1.0 / np.sqrt(square / d + eps)
+    for r in range(len(x)):
+        stats[r, 0], stats[r, 1] = measure_row(x[r], eps)
     renorm_rows(out, stats, x, gamma, beta)
 
 

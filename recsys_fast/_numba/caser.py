@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast._numba.dense import pieces, sum_parts
+from recsys_fast._numba.block_rows import cut_slots, sum_slots
 from recsys_fast._numba.dropout import Drop, dropout_at, dropout_key
 from recsys_fast._numba.parallel import inputs, serial
-from recsys_fast._numba.pieces import run_pieces
+from recsys_fast._numba.pieces import cut_pieces, run_pieces
 
 Array = NDArray[Any]
 I32 = NDArray[np.int32]
 
-_SLOTS, _SLOT_WINDOWS = 8, 32
+_SLOT_WINDOWS = 32
 
 
 @serial
@@ -108,7 +108,7 @@ def caser_forward(
     drop = dropout_key(float(dropout), np.uint64(seed), step, site)
     flat = x.reshape(len(z), window * x.shape[1])
     given: tuple[Any, ...] = (z, argmax, flat, w_h, b_h, w_v, b_v, window, drop)
-    run_pieces(pieces(len(z)), n_threads, lambda: partial(_forward, *given))
+    run_pieces(cut_pieces(len(z)), n_threads, lambda: partial(_forward, *given))
 
 
 @serial
@@ -179,14 +179,14 @@ def _backward(
     w_v: Array,
     window: int,
     drop: Drop,
+    bounds: NDArray[np.int64],
     begin: int,
     end: int,
 ) -> None:
     """Slots begin to end, each with gradients of parameters of its own."""
-    n, n_slots = len(dz), len(dw_h)
     for slot in range(begin, end):
         out = (dw_h[slot], db_h[slot], dw_v[slot], db_v[slot])
-        for i in range(slot * n // n_slots, (slot + 1) * n // n_slots):
+        for i in range(bounds[slot], bounds[slot + 1]):
             _backward_window(dx[i], *out, dz[i], argmax[i], x[i], w_h, w_v, window, drop, i)
 
 
@@ -213,12 +213,13 @@ def caser_backward(
     """Gradients of ``caser_forward``; see ``recsys_fast.ops.caser_backward``."""
     dz, argmax, x, w_h, w_v = inputs(dz, argmax, x, w_h, w_v)
     drop = dropout_key(float(dropout), np.uint64(seed), step, site)
-    n_slots = min(_SLOTS, max(1, len(dz) // _SLOT_WINDOWS))
+    bounds = cut_slots(len(dz), _SLOT_WINDOWS)
+    n_slots = len(bounds) - 1
     shapes = (dw_h.shape, db_h.shape, dw_v.shape, w_v.shape[1:])
     parts = [np.zeros((n_slots, *shape), x.dtype) for shape in shapes]
     flat = x.reshape(len(dz), window * x.shape[1])
-    given: tuple[Any, ...] = (dx.reshape(flat.shape), *parts, dz, argmax, flat, w_h, w_v, window, drop)
+    given: tuple[Any, ...] = (dx.reshape(flat.shape), *parts, dz, argmax, flat, w_h, w_v, window, drop, bounds)
     run_pieces(range(n_slots + 1), n_threads, lambda: partial(_backward, *given))
     for out, terms in zip((dw_h, db_h, dw_v, db_v), parts, strict=True):
         if out.size:
-            sum_parts(out, terms)
+            sum_slots(out, terms)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast._numba.dense import add_column_sums, add_product, n_slots, pieces, sum_parts
+from recsys_fast._numba.block_rows import (
+    add_columns,
+    add_product,
+    add_transposed,
+    cut_sequences,
+    cut_slots,
+    measure_row,
+    sum_slots,
+)
 from recsys_fast._numba.dropout import Drop, dropout_at, dropout_key
 from recsys_fast._numba.parallel import inputs, serial
-from recsys_fast._numba.pieces import run_pieces
+from recsys_fast._numba.pieces import cut_pieces, run_pieces
 
 Array = NDArray[Any]
 
@@ -37,22 +44,15 @@ def _convolve_back(dx: Array, dw: Array, dout: Array, x: Array, w: Array, dilati
         shift, rows = (n_taps - 1 - tap) * dilation, slice(tap * d, (tap + 1) * d)
         if shift < n:
             add_product(dx[: n - shift], dout[shift:], np.ascontiguousarray(w[rows].T))
-            add_product(dw[rows], np.ascontiguousarray(x[: n - shift].T), dout[shift:])
+            add_transposed(dw[rows], x[: n - shift], dout[shift:])
 
 
 @serial
 def _normalise(normal: Array, inverse: Array, eps: float) -> None:
     """Rows of normal -> (row - mean) / std, in place; inverse = 1 / std."""
-    n, d = normal.shape
-    for r in range(n):
-        mean, square = 0.0, 0.0
-        for k in range(d):
-            mean += normal[r, k]
-        mean /= d
-        for k in range(d):
-            square += (normal[r, k] - mean) ** 2
-        inverse[r] = 1.0 / math.sqrt(square / d + eps)
-        for k in range(d):
+    for r in range(len(normal)):
+        mean, inverse[r] = measure_row(normal[r], eps)
+        for k in range(normal.shape[1]):
             normal[r, k] = (normal[r, k] - mean) * inverse[r]
 
 
@@ -172,16 +172,7 @@ def causal_conv_block_forward(
     drop = dropout_key(float(dropout), np.uint64(seed), step, site)
     layers = ((w1, b1, gamma1, beta1), (w2, b2, gamma2, beta2))
     given = (y, normal1, normal2, inverse, x, row_ptr, *layers, dilation, float(eps), drop)
-    run_pieces(pieces(len(row_ptr) - 1), n_threads, lambda: partial(_forward, *given))
-
-
-def _slot_starts(row_ptr: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the first sequence of every slot, and the number of sequences."""
-    n_rows = int(row_ptr[-1])
-    slots = n_slots(n_rows)
-    starts = np.searchsorted(row_ptr, np.arange(slots + 1) * n_rows // slots)
-    starts[0], starts[-1] = 0, len(row_ptr) - 1
-    return starts
+    run_pieces(cut_pieces(len(row_ptr) - 1), n_threads, lambda: partial(_forward, *given))
 
 
 @serial
@@ -205,10 +196,10 @@ def _backward_sequence(
     dh, dmid = np.empty_like(dy), np.zeros_like(dy)
     _mask_into(dh, dy, drop, row)
     _normalise_back(dh, vectors[4], vectors[5], normal2, inverse[:, 1], second[1], second[2])
-    add_column_sums(vectors[3], dh)
+    add_columns(vectors[3], dh)
     _convolve_back(dmid, dw2, dh, _rectified(normal1, first[1], first[2]), second[0], 2 * dilation)
     _normalise_back(dmid, vectors[1], vectors[2], normal1, inverse[:, 0], first[1], first[2])
-    add_column_sums(vectors[0], dmid)
+    add_columns(vectors[0], dmid)
     dx[:] = dy
     _convolve_back(dx, dw1, dmid, x, first[0], dilation)
 
@@ -275,14 +266,14 @@ def causal_conv_block_backward(
     dy, normal1, normal2, inverse, x, row_ptr = inputs(dy, normal1, normal2, inverse, x, row_ptr)
     w1, gamma1, beta1, w2, gamma2, beta2 = inputs(w1, gamma1, beta1, w2, gamma2, beta2)
     drop = dropout_key(float(dropout), np.uint64(seed), step, site)
-    starts = _slot_starts(row_ptr)
+    starts = cut_sequences(row_ptr, cut_slots(int(row_ptr[-1])))
     slots, layers = len(starts) - 1, ((w1, gamma1, beta1), (w2, gamma2, beta2))
     weights = np.zeros((slots, 2, *w1.shape), x.dtype)
     vectors = np.zeros((slots, 6, x.shape[1]), x.dtype)
     saved = (normal1, normal2, inverse)
     given = (dx, weights, vectors, dy, *saved, x, row_ptr, starts, *layers, dilation, drop)
     run_pieces(range(slots + 1), n_threads, lambda: partial(_backward, *given))
-    sum_parts(dw1, weights[:, 0])
-    sum_parts(dw2, weights[:, 1])
+    sum_slots(dw1, weights[:, 0])
+    sum_slots(dw2, weights[:, 1])
     for k, out in enumerate((db1, dgamma1, dbeta1, db2, dgamma2, dbeta2)):
-        sum_parts(out, vectors[:, k])
+        sum_slots(out, vectors[:, k])

@@ -8,6 +8,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from recsys_fast._numba.block_rows import cut_sequences, cut_slots, sum_slots
 from recsys_fast._numba.dropout import dropout_at, dropout_key, dropout_rows
 from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 from recsys_fast._numba.rng import Int
@@ -16,25 +17,11 @@ F = NDArray[Any]  # float32, or float64 to check gradients
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-SLOTS, SLOT_ROWS = 8, 128  # sums over rows: so many partial sums at most, each of so many rows at least
-
 
 @serial
 def place_of(t: Int, begin: Int, end: Int, n_positions: Int, from_end: bool) -> Int:
     """Return the position of row t of the sequence [begin, end)."""
     return n_positions - (end - t) if from_end else t - begin
-
-
-@serial
-def slot_bounds(row_ptr: I64) -> I64:
-    """Return where the slots' sequences begin, (n_slots + 1,): whole sequences, about equally many rows each."""
-    n_rows = row_ptr[-1]
-    n_slots = min(SLOTS, max(1, n_rows // SLOT_ROWS))
-    bounds = np.empty(n_slots + 1, np.int64)
-    for slot in range(n_slots):
-        bounds[slot] = np.searchsorted(row_ptr, slot * n_rows // n_slots)
-    bounds[0], bounds[n_slots] = 0, len(row_ptr) - 1
-    return bounds
 
 
 @parallel
@@ -99,15 +86,13 @@ def embedding_backward(
     The sums' tree depends on ``row_ptr`` alone.
     """
     (row_ptr,) = inputs(row_ptr)
-    bounds = slot_bounds(row_ptr)
+    bounds = cut_sequences(row_ptr, cut_slots(int(row_ptr[-1])))
     parts = np.zeros((len(bounds) - 1, *dpositions.shape), dout.dtype)
     with threads(n_threads):
         _backward(
             dout, parts, row_ptr, bounds, dout.dtype.type(scale), bool(from_end), dropout, np.uint64(seed), step, site
         )
-    dpositions[...] = 0.0
-    for part in parts:
-        dpositions += part
+    sum_slots(dpositions, parts)
 
 
 @parallel

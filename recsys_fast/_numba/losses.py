@@ -9,9 +9,10 @@ from numba import prange
 from numpy.typing import NDArray
 
 from recsys_fast._numba.blas import BLOCK, BLOCK_WORK
+from recsys_fast._numba.block_rows import add_columns
 from recsys_fast._numba.loss_rows import score_losses
 from recsys_fast._numba.parallel import inputs, parallel, serial, threads
-from recsys_fast._numba.softmax_loss import add_columns, add_product, check_compute, scores_of
+from recsys_fast._numba.softmax_loss import add_product, check_compute, scores_of
 
 Array = NDArray[Any]
 I32 = NDArray[np.int32]

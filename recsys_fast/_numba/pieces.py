@@ -8,6 +8,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 
+def cut_pieces(n: int) -> list[int]:
+    """Return bounds that cut n units of work into at most 16 pieces."""
+    return [n * k // 16 for k in range(17)] if n > 16 else list(range(n + 1))
+
+
 def run_pieces(bounds: Sequence[int], n_threads: int, worker: Callable[[], Callable[[int, int], object]]) -> None:
     """Call ``work(bounds[i], bounds[i + 1])`` for every i, where each thread gets its own ``work = worker()``.
 

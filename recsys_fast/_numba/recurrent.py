@@ -11,14 +11,12 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from recsys_fast._numba.block_rows import cut_sequences, cut_slots, sum_slots
 from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 from recsys_fast._numba.recurrent_cells import GRU, LSTM, TANH, cell_backward, cell_forward
 
 Float = NDArray[Any]  # float32, or float64 throughout
 I64 = NDArray[np.int64]
-
-_SLOTS = 8  # sums of the parameters' gradients; their number and borders depend on row_ptr only
-_SLOT_ROWS = 128
 
 
 def gru_forward(
@@ -70,21 +68,14 @@ def rnn_backward(
     _backward(cell, dx, dh0, dw_x, dw_h, db_x, db_h, dh, h, h[:0], h[:0], x, h0, row_ptr, w_x, w_h, truncate, n_threads)
 
 
-def _slots(row_ptr: I64) -> I64:
-    """Return the first sequence of every slot, and n: slots of about equal rows."""
-    n, n_rows = len(row_ptr) - 1, int(row_ptr[-1])
-    n_slots = max(1, min(_SLOTS, n_rows // _SLOT_ROWS, n))
-    first = np.searchsorted(row_ptr, np.arange(n_slots + 1) * n_rows // n_slots)
-    first[0], first[-1] = 0, n
-    return first.astype(np.int64)
-
-
 def _forward(
     cell: int, h: Float, c: Float, gates: Float, x: Float, h0: Float, row_ptr: I64, w_x: Float, w_h: Float,
     b_x: Float, b_h: Float, n_threads: int,
 ) -> None:  # fmt: skip
     with threads(n_threads):
-        _forward_loop(cell, h, c, gates, *inputs(x, h0, row_ptr, w_x, w_h, b_x, b_h, _slots(row_ptr)))
+        _forward_loop(
+            cell, h, c, gates, *inputs(x, h0, row_ptr, w_x, w_h, b_x, b_h, cut_sequences(row_ptr, cut_slots(len(x))))
+        )
 
 
 def _backward(
@@ -92,7 +83,7 @@ def _backward(
     c: Float, gates: Float, x: Float, h0: Float, row_ptr: I64, w_x: Float, w_h: Float, truncate: int,
     n_threads: int,
 ) -> None:  # fmt: skip
-    slots = _slots(row_ptr)
+    slots = cut_sequences(row_ptr, cut_slots(len(x)))
     (n_in, width), n_hidden = w_x.shape, len(w_h)
     # Per slot one matrix: a row per input, a row per hidden unit, and the two biases.
     sums = np.zeros((len(slots) - 1, n_in + n_hidden + 2, width), h.dtype)
@@ -101,17 +92,14 @@ def _backward(
         _backward_loop(
             cell, truncate, dx, dh0, sums, *inputs(dh, h, c, gates, x, h0, row_ptr, w_xt, w_ht, slots)
         )  # fmt: skip
-    for slot in range(1, len(sums)):
-        sums[0] += sums[slot]
-    dw_x[:], dw_h[:] = sums[0, :n_in], sums[0, n_in:-2]
-    for db, total in ((db_x, sums[0, -2]), (db_h, sums[0, -1])):
-        if len(db):
-            db[:] = total
+    for out, parts in ((dw_x, sums[:, :n_in]), (dw_h, sums[:, n_in:-2]), (db_x, sums[:, -2]), (db_h, sums[:, -1])):
+        if len(out):
+            sum_slots(out, parts)
 
 
 @serial
 def _add_product(out: Float, a: Float, b: Float) -> None:
-    """out (n, m) += a (n, k) b (k, m); four rows of b at once, so that out is read and written less often."""
+    """out (n, m) += a (n, k) b (k, m), n mostly 1; four rows of b at once, so that out is read less often."""
     n, width = a.shape
     quads = width - width % 4
     for i in range(n):

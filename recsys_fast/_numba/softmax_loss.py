@@ -9,6 +9,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from recsys_fast._numba.blas import BLOCK, BLOCK_WORK
+from recsys_fast._numba.block_rows import add_columns
 from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 from recsys_fast.errors import NotSupportedError, message
 
@@ -80,14 +81,6 @@ def add_product(into: Array, a: Array, b: Array) -> None:
     for r in range(product.shape[0]):
         for k in range(product.shape[1]):
             into[r, k] += product[r, k]
-
-
-@serial
-def add_columns(into: Array, p: Array) -> None:
-    """into += sum of the rows of p."""
-    for r in range(p.shape[0]):
-        for i in range(p.shape[1]):
-            into[i] += p[r, i]
 
 
 @serial

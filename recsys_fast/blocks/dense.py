@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Parameter
-from recsys_fast.ops.feed_forward import as_activation
+from recsys_fast.ops.block_arguments import ACTIVATIONS, as_choice
 
 _NEED_PRE = (1, 5)  # GELU in both forms: its slope looks at its argument
 
@@ -27,7 +27,7 @@ class Dense(Block):
         self, d_in: int, d_out: int, activation: str = "relu", *, dropout: float = 0.0, bias: bool = True
     ) -> None:
         self.d_in, self.d_out, self.dropout, self.bias = d_in, d_out, dropout, bias
-        self.activation = as_activation(activation)
+        self.activation = as_choice(activation, "activation", ACTIVATIONS)
 
     def parameters(self) -> list[Parameter]:
         """Return w, and b where there is one."""

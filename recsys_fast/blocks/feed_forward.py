@@ -6,7 +6,7 @@ from typing import Any
 
 from recsys_fast.blocks.base import Array, PackedBatch, Parameter
 from recsys_fast.blocks.layer_norm import NormedBlock, glorot, norm_number
-from recsys_fast.ops.feed_forward import as_activation
+from recsys_fast.ops.block_arguments import ACTIVATIONS, as_choice
 
 
 class FeedForward(NormedBlock):
@@ -40,7 +40,7 @@ class FeedForward(NormedBlock):
         scale: float | None = None,
     ) -> None:
         self.d, self.hidden, self.norm, self.eps, self.bias = d, hidden or d, norm_number(norm), eps, bias
-        self.activation = as_activation(activation)
+        self.activation = as_choice(activation, "activation", ACTIVATIONS)
         self.dropout = dropout
         self.dropout_hidden = dropout if dropout_hidden is None else dropout_hidden
         self.init, self.scale = init, glorot(init, d, self.hidden) if scale is None else scale

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from recsys_fast.blocks.base import Array, PackedBatch
 from recsys_fast.blocks.embedding import ItemTable
 from recsys_fast.errors import message
-from recsys_fast.ops.losses import KINDS, choice, compute_number
+from recsys_fast.ops.block_arguments import as_choice
+from recsys_fast.ops.losses import KINDS, compute_number
 from recsys_fast.ops.negatives import as_weights
 
 I32 = NDArray[np.int32]
@@ -59,8 +60,8 @@ class ItemLoss:
         regularization: float = 1.0,
         compute: str = "float32",
     ) -> None:
-        choice(kind, "kind of loss", LOSSES)
-        choice(negatives, "negatives", NEGATIVES)
+        as_choice(kind, "kind of loss", LOSSES)
+        as_choice(negatives, "negatives", NEGATIVES)
         self.kind, self.n_items, self.full, self.compute = kind, n_items, kind == "ce", compute
         self.shared = shared or negatives == "in_batch"
         self.n_negatives = 0 if negatives == "in_batch" else n_negatives

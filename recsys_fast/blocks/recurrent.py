@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Parameter
-from recsys_fast.errors import message
+from recsys_fast.ops.block_arguments import as_choice
 from recsys_fast.ops.recurrent import ACTIVATIONS
 
 _N_GATES = {"gru": 3, "lstm": 4, "rnn": 1}
@@ -45,10 +45,8 @@ class Recurrent(Block):
         scale: float | None = None,
         bias_scale: float | None = None,
     ) -> None:
-        if cell not in _N_GATES:
-            raise ValueError(message("cell", repr(cell), "one of " + ", ".join(_N_GATES)))
-        if activation not in ACTIVATIONS:
-            raise ValueError(message("activation", repr(activation), "one of " + ", ".join(ACTIVATIONS)))
+        as_choice(cell, "cell", tuple(_N_GATES))
+        kind = as_choice(activation, "activation", ACTIVATIONS)
         self.d_in, self.d, self.cell, self.bias, self.truncate = d_in, d, cell, bias, truncate
         self.scale = d**-0.5 if scale is None else scale
         self.bias_scale = self.scale if bias_scale is None else bias_scale
@@ -56,7 +54,7 @@ class Recurrent(Block):
         self.state: Array | None = None
         self.want_d_state = False
         self.d_state: Array | None = None
-        self._hyper = (ACTIVATIONS[activation],) if cell == "rnn" else ()
+        self._hyper = (kind,) if cell == "rnn" else ()
 
     def parameters(self) -> list[Parameter]:
         """Return w_x ``(d_in, G H)``, w_h ``(H, G H)`` and the biases b_x and b_h ``(G H,)``; G gates."""

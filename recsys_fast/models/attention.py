@@ -17,7 +17,7 @@ from recsys_fast.models.parameters import check_choice, check_float, check_int
 from recsys_fast.models.sequence import SequenceModel
 from recsys_fast.models.sequence_losses import NextItemLoss
 from recsys_fast.models.sgd_factors import check_flag
-from recsys_fast.ops.feed_forward import ACTIVATIONS
+from recsys_fast.ops.block_arguments import ACTIVATIONS
 
 NORMS = ("pre", "post", "query")
 POSITIONS = ("start", "end", "none")

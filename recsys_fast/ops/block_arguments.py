@@ -1,4 +1,4 @@
-"""Checks that the operations of network blocks share."""
+"""Checks that the operations of network layers, tables and losses share."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ I64 = NDArray[np.int64]
 NONE = np.empty(0, np.float32)
 NO_ROWS = np.empty((0, 0), np.float32)
 NORMS = ("none", "pre", "post", "query")
+ACTIVATIONS = ("relu", "gelu_tanh", "tanh", "sigmoid", "identity", "gelu")
 
 
 class Masks(NamedTuple):
-    """Which random masks a block draws: a function of these three numbers, the row and the column."""
+    """Which random masks a layer draws: a function of these three numbers, the row and the column."""
 
     seed: int
     step: int
@@ -35,14 +36,37 @@ def as_masks(seed: Any, step: Any, site: Any) -> Masks:
     return Masks(counter(seed, "seed", 64), counter(step, "step", 32), counter(site, "site", 32))
 
 
-def as_rows(array: ArrayLike, name: str, shape: tuple[int | None, int | None] = (None, None)) -> F32:
+def as_rate(rate: Any, name: str) -> float:
+    """Return the rate of a dropout after checking that it is in [0, 1)."""
+    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+        raise TypeError(message(name, type(rate).__name__, "a number"))
+    if not 0.0 <= float(rate) < 1.0:
+        raise ValueError(message(name, rate, "0 <= rate < 1"))
+    return float(rate)
+
+
+def as_dropout(rate: Any, seed: Any, step: Any, site: Any, name: str = "dropout") -> tuple[float, int, int, int]:
+    """Return the four arguments of a layer with one mask, checked."""
+    return as_rate(rate, name), *as_masks(seed, step, site)
+
+
+def as_choice(value: str, name: str, choices: Sequence[str]) -> int:
+    """Return the place of ``value`` among ``choices``, the number by which backends know it, or raise ValueError."""
+    if value not in choices:
+        raise ValueError(message(name, repr(value), "one of " + ", ".join(choices)))
+    return choices.index(value)
+
+
+def as_rows(
+    array: ArrayLike, name: str, shape: tuple[int | None, int | None] = (None, None), check_finite: bool = True
+) -> F32:
     """Return ``array`` as contiguous float32 rows of a shape in which None stands for any size.
 
     Raises:
         TypeError: not real numbers.
         ValueError: another shape, or not finite.
     """
-    rows = as_factors(array, name)
+    rows = as_factors(array, name, check_finite)
     if any(want is not None and got != want for got, want in zip(rows.shape, shape, strict=True)):
         expected = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
         raise ValueError(message(f"shape of {name}", rows.shape, expected))
@@ -77,12 +101,13 @@ def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None) -
         raise TypeError(message("dtype of row_ptr", given.dtype, "an integer dtype"))
     if given.ndim != 1 or len(given) == 0:
         raise ValueError(message("shape of row_ptr", given.shape, "(n_sequences + 1,)"))
-    if given[0] != 0 or given[-1] != n_rows:
-        raise ValueError(message("row_ptr", f"{given[0]} to {given[-1]}", f"0 to the number of rows {n_rows}"))
     pointers = np.require(given, np.int64, ["C", "A", "E"])
+    if pointers[0] != 0 or pointers[-1] != n_rows:
+        raise ValueError(message("row_ptr", f"{pointers[0]} to {pointers[-1]}", f"0 to {n_rows}, the number of rows"))
     lengths = np.diff(pointers)
     if len(lengths) and lengths.min() < 0:
-        raise ValueError(message(f"row_ptr[{int(lengths.argmin()) + 1}]", "less than the number before", "no decrease"))
+        at = int(np.argmax(lengths < 0))
+        raise ValueError(message(f"row_ptr[{at + 1}]", pointers[at + 1], f"at least row_ptr[{at}] = {pointers[at]}"))
     if max_length is not None and len(lengths) and lengths.max() > max_length:
         mend = "keep the most recent rows of each sequence"
         raise ValueError(message("length of a sequence", int(lengths.max()), f"at most {max_length}", mend))
@@ -95,20 +120,10 @@ def as_norm(norm: str, gamma: ArrayLike | None, beta: ArrayLike | None, d: int) 
     Raises:
         ValueError: no such place, or parameters missing or given where they do not belong.
     """
-    if norm not in NORMS:
-        raise ValueError(message("norm", repr(norm), "one of " + ", ".join(NORMS)))
+    number = as_choice(norm, "norm", NORMS)
     if (gamma is None or beta is None) != (norm == "none") or (gamma is None) != (beta is None):
         raise ValueError(message("gamma and beta", "other", 'both with a norm, neither with norm="none"'))
-    return NORMS.index(norm), as_vector(gamma, "gamma", d), as_vector(beta, "beta", d)
-
-
-def as_rate(rate: Any, name: str) -> float:
-    """Return the rate of a dropout after checking that it is in [0, 1)."""
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
-        raise TypeError(message(name, type(rate).__name__, "a number"))
-    if not 0.0 <= float(rate) < 1.0:
-        raise ValueError(message(name, rate, "0 <= rate < 1"))
-    return float(rate)
+    return number, as_vector(gamma, "gamma", d), as_vector(beta, "beta", d)
 
 
 def as_eps(eps: Any) -> float:

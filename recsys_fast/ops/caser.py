@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.layer_input import as_dropout, as_matrix, as_positive, as_vector
+from recsys_fast.ops.block_arguments import as_dropout, as_rows, as_vector
+from recsys_fast.ops.topk import as_count
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -26,12 +27,12 @@ class CaserGradients(NamedTuple):
 
 
 def _as_windows(x: ArrayLike, w_h: ArrayLike, w_v: ArrayLike, window: Any) -> tuple[F32, F32, F32, int]:
-    rows, length = as_matrix(x, "x", (None, None)), as_positive(window, "window")
+    rows, length = as_rows(x, "x"), as_count(window, "window", 1)
     n, d = rows.shape
     if d == 0 or n % length:
         raise ValueError(message("shape of x", rows.shape, f"(n * {length}, d) with d at least 1"))
-    horizontal = as_matrix(w_h, "w_h", (length * (length + 1) // 2 * d, None))
-    vertical = as_matrix(w_v, "w_v", (length, None))
+    horizontal = as_rows(w_h, "w_h", (length * (length + 1) // 2 * d, None))
+    vertical = as_rows(w_v, "w_v", (length, None))
     if horizontal.shape[1] == 0:
         raise ValueError(message("columns of w_h", 0, "at least one filter of each height"))
     return rows, horizontal, vertical, length
@@ -122,7 +123,7 @@ def caser_backward(
     """
     rows, horizontal, vertical, length = _as_windows(x, w_h, w_v, window)
     n, d, n_h, n_v = len(rows) // length, rows.shape[1], horizontal.shape[1], vertical.shape[1]
-    gradient = as_matrix(dz, "dz", (n, length * n_h + n_v * d))
+    gradient = as_rows(dz, "dz", (n, length * n_h + n_v * d))
     given = np.asarray(argmax)
     if given.dtype.kind not in "iu":
         raise TypeError(message("dtype of argmax", given.dtype, "int32"))

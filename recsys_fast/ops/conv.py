@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.layer_input import as_dropout, as_matrix, as_packed_ptr, as_positive, as_vector
+from recsys_fast.ops.block_arguments import as_dropout, as_eps, as_row_ptr, as_rows, as_vector
+from recsys_fast.ops.topk import as_count
 
 F32 = NDArray[np.float32]
 
@@ -46,15 +47,15 @@ class _Layer(NamedTuple):
     beta: F32
 
 
-def _as_rows(x: ArrayLike) -> F32:
-    rows = as_matrix(x, "x", (None, None))
+def _as_input(x: ArrayLike) -> F32:
+    rows = as_rows(x, "x")
     if rows.shape[1] == 0:
         raise ValueError(message("columns of x", 0, "at least 1"))
     return rows
 
 
 def _as_weights(w: ArrayLike, name: str, d: int) -> F32:
-    weights = as_matrix(w, name, (None, d))
+    weights = as_rows(w, name, (None, d))
     if len(weights) == 0 or len(weights) % d:
         raise ValueError(message(f"rows of {name}", len(weights), f"kernel_size * {d}"))
     return weights
@@ -113,9 +114,9 @@ def causal_conv_block_forward(
         ValueError: shapes do not fit, a number is not finite, ``row_ptr`` does not cut x into sequences, ``dilation``
             is below 1, ``eps`` is not positive, or a rate is outside [0, 1).
     """
-    rows = _as_rows(x)
+    rows = _as_input(x)
     n, d = rows.shape
-    pointers = as_packed_ptr(row_ptr, n)
+    pointers = as_row_ptr(row_ptr, n)
     layers = [
         _Layer(_as_weights(w, f"w{i}", d), *(as_vector(v, f"{name}{i}", d) for name, v in vectors))
         for i, w, vectors in (
@@ -123,8 +124,8 @@ def causal_conv_block_forward(
             (2, w2, (("b", b2), ("gamma", gamma2), ("beta", beta2))),
         )
     ]
-    taps, places = _same_taps(layers[0].w, layers[1].w), as_positive(dilation, "dilation")
-    if not eps > 0.0:
+    taps, places = _same_taps(layers[0].w, layers[1].w), as_count(dilation, "dilation", 1)
+    if as_eps(eps) == 0.0:
         raise ValueError(message("eps", eps, "a positive number"))
     masks = as_dropout(dropout, seed, step, site)
     y, normal1, normal2 = (np.empty_like(rows) for _ in range(3))
@@ -170,14 +171,14 @@ def causal_conv_block_backward(
         ValueError: shapes do not fit, a number is not finite, ``row_ptr`` does not cut x into sequences, ``dilation``
             is below 1, or a rate is outside [0, 1).
     """
-    rows = _as_rows(x)
+    rows = _as_input(x)
     n, d = rows.shape
-    pointers, gradient = as_packed_ptr(row_ptr, n), as_matrix(dy, "dy", (n, d))
-    kept = [as_matrix(saved[i], f"saved.{saved._fields[i]}", (n, 2 if i == 2 else d)) for i in range(3)]
+    pointers, gradient = as_row_ptr(row_ptr, n), as_rows(dy, "dy", (n, d))
+    kept = [as_rows(saved[i], f"saved.{saved._fields[i]}", (n, 2 if i == 2 else d)) for i in range(3)]
     weights1, weights2 = _as_weights(w1, "w1", d), _as_weights(w2, "w2", d)
     scales = [as_vector(v, name, d) for name, v in (("gamma1", gamma1), ("beta1", beta1))]
     more = [as_vector(v, name, d) for name, v in (("gamma2", gamma2), ("beta2", beta2))]
-    taps, places = _same_taps(weights1, weights2), as_positive(dilation, "dilation")
+    taps, places = _same_taps(weights1, weights2), as_count(dilation, "dilation", 1)
     masks = as_dropout(dropout, seed, step, site)
     v1, v2 = np.empty((3, d), np.float32), np.empty((3, d), np.float32)
     dw1, dw2 = np.empty_like(weights1), np.empty_like(weights2)

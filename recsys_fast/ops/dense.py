@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.feed_forward import as_activation
-from recsys_fast.ops.layer_input import as_dropout, as_matrix, as_vector
+from recsys_fast.ops.block_arguments import ACTIVATIONS, NO_ROWS, as_choice, as_dropout, as_rows, as_vector
 
 F32 = NDArray[np.float32]
 
@@ -27,8 +26,8 @@ class DenseGradients(NamedTuple):
 
 def _as_layer(x: ArrayLike, w: ArrayLike) -> tuple[F32, F32]:
     """Return x ``(n, d_in)`` and w ``(d_in, d_out)`` after checking that they fit."""
-    rows = as_matrix(x, "x", (None, None))
-    weights = as_matrix(w, "w", (rows.shape[1], None))
+    rows = as_rows(x, "x")
+    weights = as_rows(w, "w", (rows.shape[1], None))
     if 0 in weights.shape:
         raise ValueError(message("shape of w", weights.shape, "at least one row and one column"))
     return rows, weights
@@ -69,7 +68,7 @@ def dense_forward(
     """
     rows, weights = _as_layer(x, w)
     n, d_out = len(rows), weights.shape[1]
-    bias, kind = as_vector(b, "b", d_out), as_activation(activation)
+    bias, kind = as_vector(b, "b", d_out), as_choice(activation, "activation", ACTIVATIONS)
     masks = as_dropout(dropout, seed, step, site)
     y = np.empty((n, d_out), np.float32)
     pre = np.empty((n, d_out) if activation in _NEED_PRE else (0, 0), np.float32)
@@ -110,13 +109,13 @@ def dense_backward(
     """
     rows, weights = _as_layer(x, w)
     shape = (len(rows), weights.shape[1])
-    given = as_matrix(dy, "dy", shape), as_matrix(y, "y", shape)
-    kind, masks = as_activation(activation), as_dropout(dropout, seed, step, site)
+    given = as_rows(dy, "dy", shape), as_rows(y, "y", shape)
+    kind, masks = as_choice(activation, "activation", ACTIVATIONS), as_dropout(dropout, seed, step, site)
     if activation in _NEED_PRE and pre is None:
         raise ValueError(message("pre", "None", "the second result of dense_forward", "GELU's slope needs it"))
-    before = np.empty((0, 0), np.float32)
+    before = NO_ROWS
     if pre is not None and activation in _NEED_PRE:
-        before = as_matrix(pre, "pre", shape)
+        before = as_rows(pre, "pre", shape)
     out = DenseGradients(np.empty_like(rows), np.empty_like(weights), np.empty(shape[1], np.float32))
     threads = backend.resolve_threads(n_threads)
     backend.get(device).dense_backward(*out, *given, before, rows, weights, kind, *masks, threads)

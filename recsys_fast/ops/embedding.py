@@ -9,16 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, as_dropout, as_out, as_row_ptr, as_rows
+from recsys_fast.ops.gram import as_writable
 from recsys_fast.ops.negatives import counter
-from recsys_fast.ops.topk import as_factors
 
-F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-
-NO_ROWS = np.empty((0, 0), np.float32)
-NONE = np.empty(0, np.float32)
 
 
 def as_ids(ids: ArrayLike, n_rows: int, name: str = "ids") -> I32:
@@ -41,25 +36,9 @@ def as_ids(ids: ArrayLike, n_rows: int, name: str = "ids") -> I32:
     return np.require(array, np.int32, ["C", "A", "E"])
 
 
-def as_row_ptr(row_ptr: ArrayLike | None, n_rows: int) -> I64:
-    """Return row pointers as int64 after checking that they ascend from 0 to ``n_rows``; None is one sequence.
-
-    Raises:
-        TypeError: not integers.
-        ValueError: not 1-D, or no row pointers of so many rows.
-    """
-    if row_ptr is None:
-        return np.array([0, n_rows], np.int64)
-    array = np.asarray(row_ptr)
-    if array.dtype.kind not in "iu":
-        raise TypeError(message("dtype of row_ptr", array.dtype, "an integer dtype"))
-    if array.ndim != 1 or len(array) == 0:
-        raise ValueError(message("shape of row_ptr", array.shape, "(n_sequences + 1,)"))
-    pointers = np.require(array, np.int64, ["C", "A", "E"])
-    if pointers[0] != 0 or pointers[-1] != n_rows or (np.diff(pointers) < 0).any():
-        got = f"{pointers[0]} to {pointers[-1]}"
-        raise ValueError(message("row_ptr", got, f"numbers that ascend from 0 to the number of rows, {n_rows}"))
-    return pointers
+def _as_row_ptr(row_ptr: ArrayLike | None, n_rows: int) -> I64:
+    """Return checked row pointers; None is one sequence."""
+    return np.array([0, n_rows], np.int64) if row_ptr is None else as_row_ptr(row_ptr, n_rows)
 
 
 def _check_places(row_ptr: I64, n_positions: int) -> None:
@@ -67,17 +46,6 @@ def _check_places(row_ptr: I64, n_positions: int) -> None:
     if longest > n_positions:
         mend = "cut the sequence to its last events"
         raise ValueError(message("length of the longest sequence", longest, f"at most {n_positions} positions", mend))
-
-
-def as_rate(rate: float) -> float:
-    """Return a dropout rate after checking that it lies in [0, 1)."""
-    if not 0.0 <= rate < 1.0:
-        raise ValueError(message("dropout rate", rate, "0 or more, and less than 1"))
-    return float(rate)
-
-
-def _mask(dropout: float, seed: int, step: int, site: int) -> tuple[float, int, int, int]:
-    return as_rate(dropout), counter(seed, "seed", 64), counter(step, "step", 32), counter(site, "site", 32)
 
 
 def embedding_forward(
@@ -124,25 +92,19 @@ def embedding_forward(
         ValueError: an id beyond the table, a sequence longer than the positions, shapes that do not fit, a number that
             is not finite, a rate outside [0, 1).
     """
-    rows = as_factors(table, "table")
+    rows = as_rows(table, "table")
     id_array = as_ids(ids, len(rows))
     if id_array.ndim != 1:
         raise ValueError(message("dimensions of ids", id_array.ndim, "1"))
-    pointers = as_row_ptr(row_ptr, len(id_array))
-    places = NO_ROWS if positions is None else as_factors(positions, "positions")
+    pointers = _as_row_ptr(row_ptr, len(id_array))
+    places = NO_ROWS if positions is None else as_rows(positions, "positions")
     if positions is not None:
         if places.shape[1] != rows.shape[1]:
             raise ValueError(message("columns of positions", places.shape[1], f"those of the table, {rows.shape[1]}"))
         _check_places(pointers, len(places))
-    shape = len(id_array), rows.shape[1]
-    if out is None:
-        out = np.empty(shape, np.float32)
-    elif as_writable(out, "out").shape != shape:
-        raise ValueError(message("shape of out", out.shape, f"{shape}"))
-    check_apart(out, "out", rows, "table")
-    check_apart(out, "out", places, "positions")
+    out = as_out(out, (len(id_array), rows.shape[1]), (rows, places))
     backend.get(device).embedding_forward(
-        out, rows, places, id_array, pointers, float(scale), bool(from_end), *_mask(dropout, seed, step, site),
+        out, rows, places, id_array, pointers, float(scale), bool(from_end), *as_dropout(dropout, seed, step, site),
         backend.resolve_threads(n_threads),
     )  # fmt: skip
     return out
@@ -182,13 +144,13 @@ def embedding_backward(
         ValueError: ``dout`` is not 2-D, not contiguous or read-only, or an argument is out of its range.
     """
     rows = as_writable(dout, "dout")
-    pointers = as_row_ptr(row_ptr, len(rows))
+    pointers = _as_row_ptr(row_ptr, len(rows))
     n_positions = counter(n_positions, "n_positions", 31)
     if n_positions:
         _check_places(pointers, n_positions)
     dpositions = np.empty((n_positions, rows.shape[1]), np.float32)
     backend.get(device).embedding_backward(
-        rows, dpositions, pointers, float(scale), bool(from_end), *_mask(dropout, seed, step, site),
+        rows, dpositions, pointers, float(scale), bool(from_end), *as_dropout(dropout, seed, step, site),
         backend.resolve_threads(n_threads),
     )  # fmt: skip
     return dpositions
@@ -227,5 +189,7 @@ def dropout_apply(
         ValueError: ``x`` is not 2-D, not contiguous or read-only, or an argument is out of its range.
     """
     rows: Any = as_writable(x, "x")
-    backend.get(device).dropout_apply(rows, *_mask(rate, seed, step, site), backend.resolve_threads(n_threads))
+    backend.get(device).dropout_apply(
+        rows, *as_dropout(rate, seed, step, site, "rate"), backend.resolve_threads(n_threads)
+    )
     return x

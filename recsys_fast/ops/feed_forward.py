@@ -9,11 +9,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.block_arguments import NO_ROWS, as_eps, as_masks, as_norm, as_out, as_rate, as_rows, as_vector
+from recsys_fast.ops.block_arguments import (
+    ACTIVATIONS,
+    NO_ROWS,
+    as_choice,
+    as_eps,
+    as_masks,
+    as_norm,
+    as_out,
+    as_rate,
+    as_rows,
+    as_vector,
+)
 
 F32 = NDArray[np.float32]
-
-ACTIVATIONS = ("relu", "gelu_tanh", "tanh", "sigmoid", "identity", "gelu")
 
 
 class FeedForwardWeights(NamedTuple):
@@ -63,13 +72,6 @@ def _as_weights(weights: FeedForwardWeights, norm: str, d: int) -> _Weights:
     return _Weights(w1, as_vector(weights.b1, "b1", h), w2, as_vector(weights.b2, "b2", d), *place)
 
 
-def as_activation(name: str) -> int:
-    """Return the number by which backends know an activation."""
-    if name not in ACTIVATIONS:
-        raise ValueError(message("activation", repr(name), "one of " + ", ".join(ACTIVATIONS)))
-    return ACTIVATIONS.index(name)
-
-
 def feed_forward_block_forward(
     x: ArrayLike,
     weights: FeedForwardWeights,
@@ -112,13 +114,13 @@ def feed_forward_block_forward(
     """
     rows = as_rows(x, "x")
     n, d = rows.shape
-    w = _as_weights(weights, norm, d)
+    w, kind = _as_weights(weights, norm, d), as_choice(activation, "activation", ACTIVATIONS)
     y = as_out(out, rows.shape, (rows, w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
     stats = np.empty((n, 2), np.float32) if w.norm else NO_ROWS
     mid = np.empty((n, d), np.float32) if norm == "post" else NO_ROWS
     saved = FeedForwardSaved(np.empty((n, w.w1.shape[1]), np.float32), stats, mid)
     backend.get(device).feed_forward_block_forward(
-        y, *saved, rows, w.gamma, w.beta, w.w1, w.b1, w.w2, w.b2, as_activation(activation), w.norm, as_eps(eps),
+        y, *saved, rows, w.gamma, w.beta, w.w1, w.b1, w.w2, w.b2, kind, w.norm, as_eps(eps),
         as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"), *as_masks(seed, step, site),
         backend.resolve_threads(n_threads),
     )  # fmt: skip
@@ -156,7 +158,7 @@ def feed_forward_block_backward(
     """
     rows = as_rows(x, "x")
     n, d = rows.shape
-    w = _as_weights(weights, norm, d)
+    w, kind = _as_weights(weights, norm, d), as_choice(activation, "activation", ACTIVATIONS)
     given, h = as_rows(dy, "dy", (n, d)), w.w1.shape[1]
     hidden = as_rows(saved.hidden, "saved.hidden", (n, h))
     stats = as_rows(saved.stats, "saved.stats", (n, 2)) if w.norm else NO_ROWS
@@ -165,7 +167,7 @@ def feed_forward_block_backward(
     dw1, db1, dw2, db2, dgamma, dbeta = (np.empty_like(a) for a in (w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
     backend.get(device).feed_forward_block_backward(
         dx, dgamma, dbeta, dw1, db1, dw2, db2, given, hidden, stats, mid, rows, w.gamma, w.beta, w.w1, w.w2,
-        as_activation(activation), w.norm, as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"),
+        kind, w.norm, as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"),
         *as_masks(seed, step, site), backend.resolve_threads(n_threads),
     )  # fmt: skip
     return dx, FeedForwardWeights(dw1, db1, dw2, db2, dgamma, dbeta)

@@ -24,15 +24,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import NotSupportedError, message
-from recsys_fast.ops.topk import as_factors
+from recsys_fast.ops.block_arguments import F32, as_choice, as_rows, as_vector
 
-F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
 KINDS = ("softmax", "bce", "bpr", "bpr_max", "top1", "top1_max")
 COMPUTE = ("float32", "bfloat16")
 REGRESSION = ("squared", "smooth_l1")
-_NONE = np.empty(0, np.float32)
 _NO_IDS = np.empty(0, np.int32)
 
 
@@ -67,13 +65,6 @@ class RowGradients(NamedTuple):
     coef: F32
 
 
-def choice(value: str, name: str, choices: tuple[str, ...]) -> int:
-    """Return the place of ``value`` among ``choices``, or raise ValueError."""
-    if value not in choices:
-        raise ValueError(message(name, repr(value), "one of " + ", ".join(choices)))
-    return choices.index(value)
-
-
 def compute_number(compute: str, device: str) -> int:
     """Return the place of ``compute`` in ``COMPUTE``.
 
@@ -81,24 +72,11 @@ def compute_number(compute: str, device: str) -> int:
         ValueError: another word.
         NotSupportedError: bfloat16, and backend or processor do not multiply it.
     """
-    number = choice(compute, "compute", COMPUTE)
+    number = as_choice(compute, "compute", COMPUTE)
     if number and not backend.get(device).has_bfloat16():
         mend = 'it takes device="cpu" on a processor with AVX512-BF16; use compute="float32"'
         raise NotSupportedError(message("compute='bfloat16' is not available", mend=mend))
     return number
-
-
-def _numbers(array: ArrayLike | None, name: str, n: int) -> F32:
-    """Return ``(n,) float32``, finite; of length 0 for None."""
-    if array is None:
-        return _NONE
-    given = np.asarray(array)
-    if given.ndim != 1:
-        raise ValueError(message(f"shape of {name}", given.shape, f"({n},)"))
-    found = as_factors(given.reshape(-1, 1), name).reshape(-1)
-    if len(found) != n:
-        raise ValueError(message(f"length of {name}", len(found), str(n)))
-    return found
 
 
 def _places(array: ArrayLike, name: str, shape: tuple[int, ...], n: int) -> I32:
@@ -121,7 +99,7 @@ def _places(array: ArrayLike, name: str, shape: tuple[int, ...], n: int) -> I32:
 
 
 def _pair(h: ArrayLike, table: ArrayLike, name: str) -> tuple[F32, F32]:
-    left, right = as_factors(h, "h"), as_factors(table, name)
+    left, right = as_rows(h, "h"), as_rows(table, name)
     if left.shape[1] != right.shape[1] or left.shape[1] == 0:
         raise ValueError(message(f"widths of h and {name}", f"{left.shape[1]} and {right.shape[1]}", "one, at least 1"))
     return left, right
@@ -166,7 +144,7 @@ def softmax_loss(
     if not len(items):
         raise ValueError(message("rows of table", 0, "at least 1"))
     wanted = _places(targets, "targets", (len(rows),), len(items))
-    b, w = _numbers(bias, "bias", len(items)), _numbers(weights, "weights", len(rows))
+    b, w = as_vector(bias, "bias", len(items)), as_vector(weights, "weights", len(rows))
     number = compute_number(compute, device)
     out = np.empty_like(rows), np.empty_like(items), np.empty_like(b)
     loss = backend.get(device).softmax_loss(
@@ -219,14 +197,14 @@ def shared_loss(
         NotSupportedError: bfloat16 where backend or processor do not have it.
     """
     rows, cand = _pair(h, candidates, "candidates")
-    number = choice(kind, "kind", KINDS)
+    number = as_choice(kind, "kind", KINDS)
     if not len(cand):
         raise ValueError(message("rows of candidates", 0, "at least 1"))
     if mask_equal and ids is None:
         raise ValueError(message("mask_equal without ids", mend="pass the items of the candidates"))
     at = _places(positive, "positive", (len(rows),), len(cand))
     items = _NO_IDS if ids is None else _places(ids, "ids", (len(cand),), 2**31 - 1)
-    b, q, w = (_numbers(a, name, n) for a, name, n in (
+    b, q, w = (as_vector(a, name, n) for a, name, n in (
         (bias, "bias", len(cand)), (log_q, "log_q", len(cand)), (weights, "weights", len(rows)),
     ))  # fmt: skip
     product = compute_number(compute, device)
@@ -277,13 +255,13 @@ def row_loss(
         IndexError: an item out of range.
     """
     rows, items = _pair(h, table, "table")
-    number = choice(kind, "kind", KINDS)
+    number = as_choice(kind, "kind", KINDS)
     wanted = _places(targets, "targets", (len(rows),), len(items))
     drawn = np.asarray(negatives)
     if drawn.ndim != 2:
         raise ValueError(message("shape of negatives", drawn.shape, "(T, k)"))
     drawn = _places(drawn, "negatives", (len(rows), drawn.shape[1]), len(items))
-    b, q, w = (_numbers(a, name, n) for a, name, n in (
+    b, q, w = (as_vector(a, name, n) for a, name, n in (
         (bias, "bias", len(items)), (log_q, "log_q", len(items)), (weights, "weights", len(rows)),
     ))  # fmt: skip
     dh, coef = np.empty_like(rows), np.empty((len(rows), 1 + drawn.shape[1]), np.float32)
@@ -324,9 +302,9 @@ def regression_loss(
         TypeError: not real numbers.
         ValueError: shapes that do not fit, or numbers that are not finite.
     """
-    number = choice(kind, "kind", REGRESSION)
+    number = as_choice(kind, "kind", REGRESSION)
     n = len(np.atleast_1d(np.asarray(prediction)))
-    x, y, w = _numbers(prediction, "prediction", n), _numbers(target, "target", n), _numbers(weights, "weights", n)
+    x, y, w = as_vector(prediction, "prediction", n), as_vector(target, "target", n), as_vector(weights, "weights", n)
     out = np.empty_like(x)
     arguments: tuple[Any, ...] = (out, x, y, w, number, float(scale), backend.resolve_threads(n_threads))
     return float(backend.get(device).regression_loss(*arguments)), out

@@ -9,18 +9,12 @@ from numpy.typing import ArrayLike
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.embedding import F32, NO_ROWS, NONE, as_ids
+from recsys_fast.ops.block_arguments import F32, NO_ROWS, NONE, as_choice, as_rows, as_vector
+from recsys_fast.ops.embedding import as_ids
 from recsys_fast.ops.gram import as_writable, check_apart
 from recsys_fast.ops.negatives import counter
-from recsys_fast.ops.topk import as_factors
 
 KINDS = ("sgd", "adagrad", "adam", "adagrad_root")
-
-
-def _kind(kind: str) -> int:
-    if kind not in KINDS:
-        raise ValueError(message("kind", repr(kind), "one of " + ", ".join(KINDS)))
-    return KINDS.index(kind)
 
 
 def _numbers(
@@ -106,10 +100,8 @@ def optimizer_step(
         TypeError: what is changed is not a float32 array.
         ValueError: shapes that differ, a moment that is missing, a number out of its range or not finite.
     """
-    values, number = as_writable(param, "param", 1), _kind(kind)
-    gradient = as_factors(np.asarray(grad).reshape(1, -1), "grad").reshape(-1)
-    if gradient.shape != values.shape or np.ndim(grad) != 1:
-        raise ValueError(message("shape of grad", np.shape(grad), f"{values.shape}"))
+    values, number = as_writable(param, "param", 1), as_choice(kind, "kind", KINDS)
+    gradient = as_vector(grad, "grad", len(values))
     moments = _moments(number, beta1, values, m, v)
     check_apart(values, "param", gradient, "grad")
     backend.get(device).optimizer_step(
@@ -161,13 +153,11 @@ def optimizer_step_rows(
         ValueError: rows that do not ascend or lie beyond the table, shapes that do not fit, a moment that is missing, a
             number out of its range or not finite.
     """
-    values, number = as_writable(table, "table"), _kind(kind)
+    values, number = as_writable(table, "table"), as_choice(kind, "kind", KINDS)
     ids = as_ids(rows, len(values), "rows").reshape(-1)
     if len(ids) and (int(ids[0]) < 0 or (np.diff(ids) <= 0).any()):
         raise ValueError(message("rows", expected="strictly ascending from 0", mend="pass those of ops.id_plan"))
-    gradient = as_factors(drows, "drows")
-    if gradient.shape != (len(ids), values.shape[1]):
-        raise ValueError(message("shape of drows", gradient.shape, f"{(len(ids), values.shape[1])}"))
+    gradient = as_rows(drows, "drows", (len(ids), values.shape[1]))
     moments = _moments(number, beta1, values, m, v)
     check_apart(values, "table", gradient, "drows")
     backend.get(device).optimizer_step_rows(
@@ -190,5 +180,5 @@ def square_sum(x: ArrayLike, *, device: str = "auto", n_threads: int | None = No
         TypeError: not numbers.
         ValueError: a number is not finite.
     """
-    flat = as_factors(np.asarray(x).reshape(1, -1), "x").reshape(-1)
+    flat = as_rows(np.asarray(x).reshape(1, -1), "x").reshape(-1)
     return float(backend.get(device).square_sum(flat, backend.resolve_threads(n_threads)))

@@ -9,13 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.topk import as_count, as_factors
+from recsys_fast.ops.block_arguments import I64, NO_ROWS, as_choice, as_row_ptr, as_rows, as_vector
+from recsys_fast.ops.topk import as_count
 
 F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 
-ACTIVATIONS = {"tanh": 0, "relu": 1}
-_NONE_1D, _NONE_2D = np.empty(0, np.float32), np.empty((0, 0), np.float32)
+ACTIVATIONS = ("tanh", "relu")
 
 
 class RecurrentStates(NamedTuple):
@@ -58,52 +57,22 @@ class _Layer(NamedTuple):
     w_h: F32
 
 
-def as_row_ptr(row_ptr: ArrayLike, n_rows: int, name: str = "row_ptr") -> I64:
-    """Return ``row_ptr`` as int64 after checking that it cuts ``n_rows`` rows into sequences.
-
-    Raises:
-        TypeError: not integers.
-        ValueError: not 1-D, empty, not from 0 to ``n_rows``, or descending somewhere.
-    """
-    given = np.asarray(row_ptr)
-    if given.dtype.kind not in "iu":
-        raise TypeError(message(f"dtype of {name}", given.dtype, "integers"))
-    if given.ndim != 1 or len(given) == 0:
-        raise ValueError(message(f"shape of {name}", given.shape, "(n_sequences + 1,)"))
-    pointers = np.ascontiguousarray(given, np.int64)
-    if pointers[0] != 0 or pointers[-1] != n_rows:
-        raise ValueError(message(name, f"{pointers[0]} to {pointers[-1]}", f"0 to {n_rows}, the number of rows"))
-    if (pointers[1:] < pointers[:-1]).any():
-        at = int(np.argmax(pointers[1:] < pointers[:-1]))
-        raise ValueError(message(f"{name}[{at + 1}]", pointers[at + 1], f"at least {name}[{at}] = {pointers[at]}"))
-    return pointers
-
-
 def _layer(
     n_gates: int, x: ArrayLike, row_ptr: ArrayLike, w_x: ArrayLike, w_h: ArrayLike, h0: ArrayLike | None
 ) -> _Layer:
     """Check what forward and backward share; ``n_gates`` is the width of the weights in units of H."""
-    rows, from_x, from_h = as_factors(x, "x"), as_factors(w_x, "w_x"), as_factors(w_h, "w_h")
+    rows, from_x, from_h = as_rows(x, "x"), as_rows(w_x, "w_x"), as_rows(w_h, "w_h")
     n_hidden, width = from_h.shape
     if n_hidden == 0 or width != n_gates * n_hidden:
         raise ValueError(message("shape of w_h", from_h.shape, f"(H, {n_gates} H) with H at least 1"))
     if rows.shape[1] == 0 or from_x.shape != (rows.shape[1], width):
         raise ValueError(message("shape of w_x", from_x.shape, f"({rows.shape[1]}, {width}), a row per column of x"))
     pointers = as_row_ptr(row_ptr, len(rows))
-    state = _NONE_2D if h0 is None else as_factors(h0, "h0")
+    state = NO_ROWS if h0 is None else as_rows(h0, "h0")
     expected = (len(pointers) - 1, 2 * n_hidden if n_gates == 4 else n_hidden)
     if h0 is not None and state.shape != expected:
         raise ValueError(message("shape of h0", state.shape, f"{expected}, a row per sequence"))
     return _Layer(rows, state, pointers, from_x, from_h)
-
-
-def _bias(b: ArrayLike | None, name: str, width: int) -> F32:
-    if b is None:
-        return _NONE_1D
-    bias = as_factors(np.atleast_2d(np.asarray(b)), name)
-    if np.ndim(b) != 1 or bias.shape != (1, width):
-        raise ValueError(message(f"shape of {name}", np.shape(b), f"({width},)"))
-    return bias.reshape(width)
 
 
 def _forward(
@@ -111,10 +80,10 @@ def _forward(
     n_threads: int | None, *hyper: int,
 ) -> RecurrentStates:  # fmt: skip
     n_rows, (n_hidden, width) = len(layer.x), layer.w_h.shape
-    biases = _bias(b_x, "b_x", width), _bias(b_h, "b_h", width)
+    biases = as_vector(b_x, "b_x", width), as_vector(b_h, "b_h", width)
     h = np.empty((n_rows, n_hidden), np.float32)
-    c = np.empty((n_rows, n_hidden), np.float32) if cell == "lstm" else _NONE_2D
-    gates = np.empty((n_rows, 4 * n_hidden), np.float32) if keep and cell != "rnn" else _NONE_2D
+    c = np.empty((n_rows, n_hidden), np.float32) if cell == "lstm" else NO_ROWS
+    gates = np.empty((n_rows, 4 * n_hidden), np.float32) if keep and cell != "rnn" else NO_ROWS
     out = {"gru": (h, gates), "lstm": (h, c, gates), "rnn": (h,)}[cell]
     operation = getattr(backend.get(device), f"{cell}_forward")
     operation(*out, *layer, *biases, *hyper, backend.resolve_threads(n_threads))
@@ -126,13 +95,12 @@ def _backward(
     n_threads: int | None, *hyper: int,
 ) -> RecurrentGradients:  # fmt: skip
     n_rows, (n_hidden, width) = len(layer.x), layer.w_h.shape
-    gradient = as_factors(dh, "dh")
+    gradient = as_rows(dh, "dh", (n_rows, n_hidden))
     saved = {"gru": ("h", "gates"), "lstm": ("h", "c", "gates"), "rnn": ("h",)}[cell]
-    arrays = [as_factors(getattr(states, name), f"states.{name}", check_finite=False) for name in saved]
-    for name, array in zip(("dh", *(f"states.{n}" for n in saved)), (gradient, *arrays), strict=True):
-        expected = (n_rows, 4 * n_hidden if name == "states.gates" else n_hidden)
-        if array.shape != expected:
-            raise ValueError(message(f"shape of {name}", array.shape, f"{expected}"))
+    arrays = []
+    for name in saved:
+        shape = (n_rows, 4 * n_hidden if name == "gates" else n_hidden)
+        arrays.append(as_rows(getattr(states, name), f"states.{name}", shape, check_finite=False))
     n_sequences = len(layer.row_ptr) - 1
     shapes: dict[str, Any] = {
         "dx": layer.x.shape,
@@ -274,12 +242,6 @@ def lstm_backward(
     return _backward("lstm", _layer(4, x, row_ptr, w_x, w_h, h0), dh, states, truncate, device, n_threads)
 
 
-def _activation(activation: str) -> int:
-    if activation not in ACTIVATIONS:
-        raise ValueError(message("activation", repr(activation), "one of " + ", ".join(ACTIVATIONS)))
-    return ACTIVATIONS[activation]
-
-
 def rnn_forward(
     x: ArrayLike,
     row_ptr: ArrayLike,
@@ -302,7 +264,7 @@ def rnn_forward(
         h.
     """
     layer = _layer(1, x, row_ptr, w_x, w_h, h0)
-    return _forward("rnn", layer, b_x, b_h, False, device, n_threads, _activation(activation))
+    return _forward("rnn", layer, b_x, b_h, False, device, n_threads, as_choice(activation, "activation", ACTIVATIONS))
 
 
 def rnn_backward(
@@ -320,5 +282,5 @@ def rnn_backward(
     n_threads: int | None = None,
 ) -> RecurrentGradients:
     """Return the gradients of everything that ``rnn_forward`` took; arguments and errors as ``gru_backward``."""
-    layer, kind = _layer(1, x, row_ptr, w_x, w_h, h0), _activation(activation)
+    layer, kind = _layer(1, x, row_ptr, w_x, w_h, h0), as_choice(activation, "activation", ACTIVATIONS)
     return _backward("rnn", layer, dh, states, truncate, device, n_threads, kind)

@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.embedding import F32, I32, I64, NO_ROWS, NONE, as_ids
+from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, NONE, as_rows, as_vector
+from recsys_fast.ops.embedding import I32, as_ids
 from recsys_fast.ops.gram import as_writable, check_apart
 from recsys_fast.ops.negatives import counter
-from recsys_fast.ops.topk import as_factors
 
 _MOST = 2**31 - 1
 
@@ -71,13 +71,6 @@ class _Sources(NamedTuple):
     width: int
 
 
-def _vector(array: ArrayLike, name: str, n: int) -> F32:
-    vector = as_factors(np.asarray(array).reshape(1, -1), name).reshape(-1)
-    if len(vector) != n:
-        raise ValueError(message(f"length of {name}", len(vector), str(n)))
-    return vector
-
-
 def _sources(
     d: int,
     n: int,
@@ -89,7 +82,7 @@ def _sources(
 ) -> _Sources:
     """Return checked sources of ``n`` entries in all, whose rows are of width ``d``."""
     tables = {"dx": dx, "dcand": dcand, "h": h}
-    rows = {name: NO_ROWS if given is None else as_factors(given, name) for name, given in tables.items()}
+    rows = {name: NO_ROWS if given is None else as_rows(given, name) for name, given in tables.items()}
     for name, given in rows.items():
         if given.size and given.shape[1] != d:
             raise ValueError(message(f"columns of {name}", given.shape[1], f"{d}"))
@@ -101,8 +94,8 @@ def _sources(
     if total != n:
         mend = "the ids are those of dx, dcand and coef, behind each other"
         raise ValueError(message("number of entries", total, f"one per id, {n}", mend))
-    bias = NONE if dcand_bias is None else _vector(dcand_bias, "dcand_bias", len(rows["dcand"]))
-    flat = NONE if factors.size == 0 else as_factors(factors, "coef").reshape(-1)
+    bias = as_vector(dcand_bias, "dcand_bias", len(rows["dcand"]))
+    flat = NONE if factors.size == 0 else as_rows(factors, "coef").reshape(-1)
     width = max(1, factors.shape[1]) if factors.size else 1
     return _Sources(rows["dx"], rows["dcand"], bias, flat, rows["h"], width)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast import ops
-from recsys_fast.ops.feed_forward import ACTIVATIONS
+from recsys_fast.ops.block_arguments import ACTIVATIONS
 from recsys_fast.ops.unchecked import run_unchecked
 
 Array = NDArray[Any]
@@ -202,4 +202,5 @@ DENSE_CASES = [
     DenseCase("one number", 70, 1, 1, "relu"),
     DenseCase("head", 512, 280, 50, "relu", dropout=0.5),
     DenseCase("wide", 9, 200, 150, "tanh"),
+    DenseCase("too wide for a piece of BLAS", 40, 520, 513, "tanh"),
 ]

@@ -133,13 +133,13 @@ STEP = by_name["empty sequences"].make()
         ({"ids": [0.0, 1.0]}, TypeError, "integer"),
         ({"ids": [[0], [1]]}, ValueError, "dimensions of ids"),
         ({"row_ptr": [0, 1]}, ValueError, "row_ptr: got 0 to 1"),
-        ({"row_ptr": [0, 2, 1, 2]}, ValueError, "ascend"),
+        ({"row_ptr": [0, 2, 1, 2]}, ValueError, r"row_ptr\[2\]: got 1"),
         ({"row_ptr": [0.0, 2.0]}, TypeError, "row_ptr"),
         ({"row_ptr": []}, TypeError, "row_ptr"),
         ({"positions": np.ones((1, 3))}, ValueError, "longest sequence: got 2, expected at most 1"),
         ({"positions": np.ones((2, 4))}, ValueError, "columns of positions"),
-        ({"dropout": 1.0}, ValueError, "dropout rate: got 1.0"),
-        ({"dropout": float("nan")}, ValueError, "dropout rate"),
+        ({"dropout": 1.0}, ValueError, "dropout: got 1.0"),
+        ({"dropout": float("nan")}, ValueError, "dropout: got nan"),
         ({"seed": -1}, ValueError, "seed"),
         ({"out": np.empty((3, 3), np.float32)}, ValueError, "shape of out"),
         ({"out": np.empty((2, 3))}, TypeError, "float32"),
@@ -158,5 +158,5 @@ def test_backward_and_dropout_refuse(device: str) -> None:
         ops.embedding_backward(np.ones((2, 2), np.float32), n_positions=1, device=device)
     with pytest.raises(TypeError, match="float32"):
         ops.dropout_apply(np.ones((2, 2)), 0.1, device=device)
-    with pytest.raises(ValueError, match="dropout rate"):
+    with pytest.raises(ValueError, match=r"rate: got -0\.1"):
         ops.dropout_apply(np.ones((2, 2), np.float32), -0.1, device=device)

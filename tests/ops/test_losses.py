@@ -204,14 +204,14 @@ H, E = np.ones((2, 3)), np.ones((4, 3))
         (lambda d: ops.softmax_loss(H, E, [0, 4], device=d), IndexError, "targets holds 4"),
         (lambda d: ops.softmax_loss(H, E, [0.0, 1.0], device=d), TypeError, "integer"),
         (lambda d: ops.softmax_loss(H * np.nan, E, [0, 1], device=d), ValueError, "finite"),
-        (lambda d: ops.softmax_loss(H, E, [0, 1], bias=[1.0], device=d), ValueError, "length of bias"),
+        (lambda d: ops.softmax_loss(H, E, [0, 1], bias=[1.0], device=d), ValueError, "shape of bias"),
         (lambda d: ops.softmax_loss(H, E, [0, 1], compute="half", device=d), ValueError, "compute"),
         (lambda d: ops.shared_loss(H, E, [0, 1], kind="hinge", device=d), ValueError, "kind"),
         (lambda d: ops.shared_loss(H, E, [0, 1], mask_equal=True, device=d), ValueError, "without ids"),
         (lambda d: ops.shared_loss(H, E, [0, 9], device=d), IndexError, "positive holds 9"),
         (lambda d: ops.row_loss(H, E, [0, 1], [1, 2], device=d), ValueError, "shape of negatives"),
         (lambda d: ops.row_loss(H, E, [0, 1], [[1], [-2]], device=d), IndexError, "negatives holds -2"),
-        (lambda d: ops.regression_loss([1.0], [1.0, 2.0], device=d), ValueError, "length of target"),
+        (lambda d: ops.regression_loss([1.0], [1.0, 2.0], device=d), ValueError, "shape of target"),
     ],
 )
 def test_refuses(call: Any, error: type[Exception], text: str, device: str) -> None:

@@ -189,7 +189,7 @@ W_X, W_H = np.ones((3, 6), np.float32), np.ones((2, 6), np.float32)
         ({"x": X * np.nan}, ValueError, "finite"),
         ({"row_ptr": [0, 5]}, ValueError, "the number of rows"),
         ({"row_ptr": [0, 3, 1, 4]}, ValueError, r"row_ptr\[2\]: got 1"),
-        ({"row_ptr": [0.0, 4.0]}, TypeError, "integers"),
+        ({"row_ptr": [0.0, 4.0]}, TypeError, "integer dtype"),
         ({"row_ptr": []}, (TypeError, ValueError), "row_ptr"),
         ({"w_h": np.ones((2, 7))}, ValueError, "shape of w_h"),
         ({"w_x": np.ones((2, 6))}, ValueError, "shape of w_x"),

@@ -110,7 +110,7 @@ def test_plan_refuses(device: str) -> None:
         ({"coef": np.ones((2, 2)), "h": np.ones((4, 3))}, "shape of coef"),
         ({"coef": np.ones(4), "h": np.ones((4, 3))}, "shape of coef"),
         ({"coef": np.ones((2, 2))}, "shape of coef"),
-        ({"dcand": np.ones((4, 3)), "dcand_bias": np.ones(3)}, "length of dcand_bias: got 3"),
+        ({"dcand": np.ones((4, 3)), "dcand_bias": np.ones(3)}, r"shape of dcand_bias: got \(3,\)"),
     ],
 )
 def test_gradients_refuse(changed: dict[str, Any], text: str, device: str) -> None:

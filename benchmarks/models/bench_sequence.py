@@ -24,6 +24,7 @@ import numpy as np
 
 import recsys_fast as rf
 from benchmarks import harness
+from recsys_fast import backend
 
 Contestants = dict[str, tuple[Callable[[], Any], int]]  # an epoch, and its events
 
@@ -76,9 +77,7 @@ def sasrec(train: Any, options: argparse.Namespace, loss: str) -> tuple[dict[str
     ptr, items = train.row_ptr, train.items.astype(np.int64)
     peer: dict[str, Any] = {**kind, "d": d}
     if loss == "ce":
-        from recsys_fast.ops.losses import has_bfloat16
-
-        if has_bfloat16():
+        if backend.get().has_bfloat16():
             found["recsys_fast, bfloat16"] = Ours(rf.SASRec(d, 2, 1, compute="bfloat16", **common), train)
             found["torch SDPA, bfloat16"] = Peer(
                 TorchSasRec(ptr, items, train.n_items, standard=False, bf16=True, **peer)

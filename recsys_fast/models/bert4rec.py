@@ -40,7 +40,7 @@ class BERT4Rec(AttentionModel):
         activation: as of ``SASRec``; "gelu" as published.
         item_bias: whether items have biases.
         scale_items, init_scale: as of ``SASRec``.
-        optimizer, learning_rate, weight_decay, clip_norm, warmup_steps, schedule: as of ``SASRec``.
+        optimizer, learning_rate, weight_decay, clip_norm, lazy_moments, warmup_steps, schedule: as of ``SASRec``.
         batch_size: mean number of sequences of a step.
         n_epochs: passes over all sequences, each with other masks.
         windows: "last" or "sliding", as of ``SASRec``.
@@ -94,6 +94,7 @@ class BERT4Rec(AttentionModel):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
         clip_norm: float | None = 5.0,
+        lazy_moments: bool = False,
         warmup_steps: int = 0,
         schedule: str = "constant",
         batch_size: int = 128,
@@ -133,6 +134,7 @@ class BERT4Rec(AttentionModel):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
+        self.lazy_moments = lazy_moments
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.batch_size = batch_size

@@ -45,8 +45,8 @@ class Caser(NextItemLoss, SequenceModel):
         negative_alpha, shared_negatives, verify_negatives, log_q, calibration, score_regularization: as of ``SASRec``.
         dropout: rate of what goes into the dense layer.
         init_scale: standard deviation of the embeddings' start values; None for 1 / width, as published.
-        optimizer, learning_rate, clip_norm, warmup_steps, schedule: as of ``SASRec``.
-        weight_decay: added to the gradient; of tables, that of the rows of a step only ("ce": of all items).
+        optimizer, learning_rate, clip_norm, lazy_moments, warmup_steps, schedule: as of ``SASRec``.
+        weight_decay: added to the gradient; with ``lazy_moments`` of the rows of a step only.
         batch_size: windows of a step.
         n_epochs: passes over all windows.
         compute: as of ``SASRec``.
@@ -91,6 +91,7 @@ class Caser(NextItemLoss, SequenceModel):
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-6,
         clip_norm: float | None = None,
+        lazy_moments: bool = False,
         warmup_steps: int = 0,
         schedule: str = "constant",
         batch_size: int = 512,
@@ -120,6 +121,7 @@ class Caser(NextItemLoss, SequenceModel):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
+        self.lazy_moments = lazy_moments
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.batch_size = batch_size

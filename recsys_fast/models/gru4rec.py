@@ -65,7 +65,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         optimizer: "adagrad" as published, "adam", "adamw" or "sgd".
         learning_rate: at its highest.
         momentum: of "adagrad" and "sgd".
-        weight_decay, clip_norm, warmup_steps, schedule: as of ``SASRec``.
+        weight_decay, clip_norm, lazy_moments, warmup_steps, schedule: as of ``SASRec``.
         batch_size: lanes, or without ``session_parallel`` the mean number of sequences of a step.
         n_epochs: passes over all sessions.
         compute: "float32" or "bfloat16" for the products of the loss, where the CPU has it.
@@ -113,6 +113,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        lazy_moments: bool = False,
         warmup_steps: int = 0,
         schedule: str = "constant",
         batch_size: int = 64,
@@ -145,6 +146,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
+        self.lazy_moments = lazy_moments
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.batch_size = batch_size
@@ -188,6 +190,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
             self.optimizer, self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm,
             warmup_steps=self.warmup_steps, schedule=self.schedule, n_steps=self.warmup_steps + 1,
             momentum=self.momentum, eps=1e-6 if self.optimizer == "adagrad" else 1e-8, eps_in_root=True,
+            sparse=self._steps_rows_only(),
         )  # fmt: skip
 
     def _make_network(self, runtime: Runtime) -> Network:

@@ -40,7 +40,7 @@ class NextItNet(NextItemLoss, SequenceModel):
         projection: whether there is the linear layer.
         item_bias: whether items have biases.
         init_scale: standard deviation of the embeddings' start values; None for 1/sqrt(n_items), as published.
-        optimizer, learning_rate, weight_decay, clip_norm, warmup_steps, schedule: as of ``SASRec``.
+        optimizer, learning_rate, weight_decay, clip_norm, lazy_moments, warmup_steps, schedule: as of ``SASRec``.
         batch_size: mean number of sequences of a step.
         n_epochs: passes over all sequences.
         windows, stride: as of ``SASRec``.
@@ -85,6 +85,7 @@ class NextItNet(NextItemLoss, SequenceModel):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        lazy_moments: bool = False,
         warmup_steps: int = 0,
         schedule: str = "constant",
         batch_size: int = 128,
@@ -116,6 +117,7 @@ class NextItNet(NextItemLoss, SequenceModel):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.clip_norm = clip_norm
+        self.lazy_moments = lazy_moments
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.batch_size = batch_size

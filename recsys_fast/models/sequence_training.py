@@ -19,6 +19,7 @@ from recsys_fast.models import inputs
 from recsys_fast.models.factors import FactorModel
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
 from recsys_fast.models.sequence_inputs import as_sequences
+from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.training.loop import Evaluator, train
 from recsys_fast.training.network import Network, NetworkTrainer, Objective
 from recsys_fast.training.optimizers import Optimizer
@@ -40,6 +41,7 @@ class SequenceTrainable(FactorModel):
     learning_rate: float
     weight_decay: float
     clip_norm: float | None
+    lazy_moments: bool
     warmup_steps: int
     schedule: str
     batch_size: int
@@ -79,7 +81,14 @@ class SequenceTrainable(FactorModel):
         return Optimizer(
             self.optimizer, self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm,
             warmup_steps=self.warmup_steps, schedule=self.schedule, n_steps=self.warmup_steps + 1,
+            sparse=self._steps_rows_only(),
         )  # fmt: skip
+
+    def _steps_rows_only(self) -> bool:
+        """Return whether a step leaves table rows that it does not touch as they are: where asked for, and where
+        nothing would change them anyhow."""
+        moves = self.optimizer in ("adam", "adamw") or self.weight_decay > 0 or getattr(self, "momentum", 0.0) > 0
+        return self.lazy_moments or not moves
 
     def _check_params(self) -> None:
         check_int("max_len", self.max_len, 1, 4096)
@@ -88,6 +97,7 @@ class SequenceTrainable(FactorModel):
         check_float("weight_decay", self.weight_decay, 0.0, high=1e6)
         if self.clip_norm is not None:
             check_float("clip_norm", self.clip_norm, 0.0, above=True)
+        check_flag("lazy_moments", self.lazy_moments)
         check_int("warmup_steps", self.warmup_steps, 0)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_int("batch_size", self.batch_size, 1, 1 << 20)

@@ -92,7 +92,7 @@ SEQUENCE_MODELS: dict[str, Callable[..., Any]] = {
     ),
     "sasrec": lambda **k: rf.SASRec(**{**_SMALL, **k}),
     "sasrec-bce": lambda **k: rf.SASRec(
-        **{**_SMALL, "loss": "bce", "norm": "query", "scale_items": True, "n_heads": 2, **k}
+        **{**_SMALL, "loss": "bce", "norm": "query", "scale_items": True, "n_heads": 2, "lazy_moments": True, **k}
     ),
     "sasrec-gbce": lambda **k: rf.SASRec(
         **{**_SMALL, "loss": "gbce", "n_negatives": 4, "positions": "start", "item_bias": True, **k}

@@ -245,3 +245,14 @@ def test_readers_in_many_threads_agree(device: str) -> None:
     first = {user: next(found for u, found in results if u == user) for user in range(5)}
     assert len(results) == 30
     assert all(found == first[user] for user, found in results)
+
+
+def test_rows_without_a_gradient(device: str) -> None:
+    """Adam's moments go on moving rows that a step does not touch, unless it is lazy; Adagrad never moves them."""
+    data = sequences()
+    for optimizer, same in (("adam", False), ("adagrad", True)):
+        kind: dict[str, Any] = {"loss": "bce", "optimizer": optimizer, "batch_size": 4, "n_epochs": 2, "device": device}
+        all_rows, lazy = (
+            rf.SASRec(8, 1, max_len=6, random_state=0, lazy_moments=lazy, **kind).fit(data) for lazy in (False, True)
+        )
+        assert np.array_equal(all_rows.item_factors_, lazy.item_factors_) is same

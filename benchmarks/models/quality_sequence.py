@@ -8,6 +8,7 @@ python -m benchmarks.models.quality_sequence --data beauty --models sasrec gru4r
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -62,7 +63,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"d": 100, "loss": "ce", "n_negatives": 2048, "session_parallel": True, "batch_size": 64, "n_epochs": 20},
     ),
     "nextitnet": ("NextItNet", {"d": 64, "dilations": (1, 2, 4), "kernel_size": 3, "n_epochs": 100}),
-    "caser": ("Caser", {"d": 64, "n_epochs": 100}),
+    "caser": ("Caser", {"d": 64, "n_negatives": 8, "dropout": 0.3, "lazy_moments": True, "n_epochs": 100}),
 }
 
 
@@ -74,7 +75,7 @@ def fit(name: str, data: Any, seed: int, options: Any) -> tuple[Any, float, floa
     model = getattr(rf, kind)(random_state=seed, n_threads=options.threads, **parameters)
     for word in options.set:
         key, _, value = word.partition("=")
-        model.set_params(**{key: type(getattr(model, key) or value)(value) if value != "None" else None})
+        model.set_params(**{key: json.loads(value)})
     if options.epochs:
         model.set_params(n_epochs=options.epochs)
     start = time.perf_counter()
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="at most; as in the settings where not given")
     parser.add_argument("--patience", type=int, default=10)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other parameters")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other parameters, values as JSON")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     data = rf.splits.leave_one_out(rf.datasets.load(options.data).sequences)

@@ -33,18 +33,18 @@ RF_INLINE Vec first_lanes(Vec v) {
 template <int K>
 RF_INLINE void eliminate(Vec (&u)[kLanes], float* multipliers) {
   if constexpr (K + 1 < kLanes) {
-    const Vec reciprocal = 1.0f / spread<K>(u[K]);
+    const Vec share = u[K] / spread<K>(u[K]);
     // The next pivot waits for its row alone, which goes ahead of the others' way through memory.
-    u[K + 1] -= (spread<K + 1>(u[K]) * reciprocal) * u[K];
-    store(multipliers, u[K] * reciprocal);
+    u[K + 1] -= spread<K + 1>(share) * u[K];
+    store(multipliers, share);
 #pragma GCC unroll 16
     for (int i = K + 2; i < kLanes; ++i) u[i] -= broadcast(multipliers[i]) * u[K];
   }
 }
 
 // Factors the kLanes x kLanes block at a, held in registers; inv receives 1 / U[k][k]. False when not positive.
-// The square roots come last, all at once, so that a pivot's chain is a division and a product. A function of its own:
-// among others' variables gcc spills its rows.
+// The square roots come last, all at once, so that a pivot's chain is a division and a product-sum. A function of its
+// own: among others' variables gcc spills its rows.
 [[gnu::noinline]] inline bool potrf_block(float* a, int64_t row, float* inv) {
   Vec u[kLanes];
 #pragma GCC unroll 16

@@ -9,55 +9,22 @@
 
 namespace recsys_fast {
 
-// Lane K of v in every lane.
-template <int K, int... Lane>
-RF_INLINE Vec spread(Vec v, std::integer_sequence<int, Lane...>) {
-  return __builtin_shufflevector(v, v, (K + 0 * Lane)...);
-}
-template <int K>
-RF_INLINE Vec spread(Vec v) {
-  return spread<K>(v, std::make_integer_sequence<int, kLanes>{});
-}
-
-// The first K lanes of v, zeros in the others.
-template <int K, int... Lane>
-RF_INLINE Vec first_lanes(Vec v, std::integer_sequence<int, Lane...>) {
-  return __builtin_shufflevector(v, Vec{}, (Lane < K ? Lane : Lane + kLanes)...);
-}
-template <int K>
-RF_INLINE Vec first_lanes(Vec v) {
-  return first_lanes<K>(v, std::make_integer_sequence<int, kLanes>{});
-}
-
-// The rows of a block below row K lose their multiples of it; itself it stays unscaled.
-template <int K>
-RF_INLINE void eliminate(Vec (&u)[kLanes], float* multipliers) {
-  if constexpr (K + 1 < kLanes) {
-    const Vec share = u[K] / spread<K>(u[K]);
-    // The next pivot waits for its row alone, which goes ahead of the others' way through memory.
-    u[K + 1] -= spread<K + 1>(share) * u[K];
-    store(multipliers, share);
-#pragma GCC unroll 16
-    for (int i = K + 2; i < kLanes; ++i) u[i] -= broadcast(multipliers[i]) * u[K];
-  }
-}
-
 // Factors the kLanes x kLanes block at a, held in registers; inv receives 1 / U[k][k]. False when not positive.
-// The square roots come last, all at once, so that a pivot's chain is a division and a product-sum. A function of its
-// own: among others' variables gcc spills its rows.
-[[gnu::noinline]] inline bool potrf_block(float* a, int64_t row, float* inv) {
+RF_INLINE bool potrf_block(float* a, int64_t row, float* inv) {
   Vec u[kLanes];
 #pragma GCC unroll 16
   for (int i = 0; i < kLanes; ++i) u[i] = load(a + i * row);
-  [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
-    (eliminate<K>(u, a + K * row), ...);
-    ((inv[K] = u[K][K]), ...);
-  }(std::make_integer_sequence<int, kLanes>{});
   bool positive = true;
-  for (int k = 0; k < kLanes; ++k) positive &= inv[k] > 0.0f;  // false for NaN too
-  store(inv, 1.0f / sqrt(load(inv)));
 #pragma GCC unroll 16
-  for (int k = 0; k < kLanes; ++k) store(a + k * row, u[k] * broadcast(inv[k]));
+  for (int k = 0; k < kLanes; ++k) {
+    const float pivot = u[k][k];
+    positive &= pivot > 0.0f;  // false for NaN too
+    inv[k] = 1.0f / std::sqrt(pivot);
+    u[k] *= broadcast(inv[k]);
+    store(a + k * row, u[k]);
+#pragma GCC unroll 16
+    for (int i = k + 1; i < kLanes; ++i) u[i] -= broadcast(a[k * row + i]) * u[k];
+  }
   return positive;
 }
 
@@ -101,36 +68,14 @@ inline bool cholesky_upper(float* a, int64_t row, int64_t n_padded, int64_t n_co
   return positive;
 }
 
-// w = U^-1 x for a block's rows u, given as columns of U, and w = x / diagonal.
-template <int K>
-RF_INLINE void substitute(const Vec (&column)[kLanes], Vec inv, Vec& w) {
-  w -= spread<K>(w) * first_lanes<K>(column[K] * inv);
-  if constexpr (K > 1) substitute<K - 1>(column, inv, w);
-}
-
 // Solves U x = y in place; x (n_padded).
 inline void solve_upper(const float* u, int64_t row, const float* inv, float* x, int64_t n_padded) {
-  for (int64_t k = n_padded - kLanes; k >= 0; k -= kLanes) {
-    const float* block = u + k * row;
-    Vec w = load(x + k), lanes[kLanes] = {};
-    if (k + kLanes < n_padded) {
-      for (int64_t j = k + kLanes; j < n_padded; j += kLanes) {
-        const Vec known = load(x + j);
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) lanes[i] += load(block + i * row + j) * known;
-      }
-      transpose_groups<kLanes / 2>(lanes);
-      Vec sum[4] = {};
-#pragma GCC unroll 16
-      for (int i = 0; i < kLanes; ++i) sum[i % 4] += lanes[i];
-      w -= (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) lanes[i] = load(block + i * row + k);
-    transpose_groups<kLanes / 2>(lanes);
-    w *= load(inv + k);
-    substitute<kLanes - 1>(lanes, load(inv + k), w);
-    store(x + k, w);
+  for (int64_t k = n_padded - 1; k >= 0; --k) {
+    const int64_t begin = (k + 1 + kLanes - 1) / kLanes * kLanes;  // whole vectors right of k's own block
+    float sum = 0.0f;
+    for (int64_t j = k + 1; j < std::min(begin, n_padded); ++j) sum += u[k * row + j] * x[j];
+    if (begin < n_padded) sum += dot(u + k * row + begin, x + begin, n_padded - begin);
+    x[k] = (x[k] - sum) * inv[k];
   }
 }
 

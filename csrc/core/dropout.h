@@ -50,8 +50,6 @@ inline float dropout_at(const Dropout& drop, int64_t row, int64_t column, int64_
   return (column % 32 < 16 ? bits & 0xFFFFu : bits >> 16) < drop.threshold ? 0.0f : drop.scale;
 }
 
-typedef uint32_t VecBits __attribute__((vector_size(kLanes * sizeof(uint32_t))));
-
 // Hashes of lanes first to first + kLanes of a group of a row; first < 16 is a multiple of kLanes. A group's lower
 // half of columns looks at the lower halves of the hashes (dropout_low), its upper half at the upper ones.
 RF_INLINE VecBits dropout_bits(const Dropout& drop, int64_t row, int64_t group, int first, int64_t n_groups) {

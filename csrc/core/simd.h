@@ -26,6 +26,7 @@ inline constexpr int kLanes = 4, kVectorRegisters = 16;
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t VecInt __attribute__((vector_size(kLanes * sizeof(int32_t))));
+typedef uint32_t VecBits __attribute__((vector_size(kLanes * sizeof(uint32_t))));
 typedef uint64_t VecWide __attribute__((vector_size(kLanes * sizeof(int32_t))));
 inline constexpr int kWideLanes = kLanes / 2;
 

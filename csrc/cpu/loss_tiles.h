@@ -21,7 +21,7 @@ RF_INLINE Vec exp_shifted(Vec x, Vec magic) {
   const Vec r = x * 1.44269504f - (shifted - magic), r2 = r * r;
   const Vec p =
       (1.0f + 0.69314721f * r) + r2 * (0.24022107f + 0.05550327f * r) + (r2 * r2) * (0.00967604f + 0.00134004f * r);
-  VecInt bits, power;
+  VecBits bits, power;  // far below 2^-126 the sum of both wraps around; such results are not used
   std::memcpy(&bits, &p, sizeof bits);
   std::memcpy(&power, &shifted, sizeof power);
   bits += power << 23;

@@ -121,7 +121,8 @@ void step(const py::args& positional) {
   args.next_as<int>();
   check_size("length of y", y.size(), s.d);
   check_size("size of values", values.size(), keys.size());
-  if (place < 0 || (place + 1) * s.d > keys.size()) throw ShapeError("place", place, keys.size() / s.d);
+  const int64_t capacity = s.d == 0 ? 0 : keys.size() / s.d;
+  if (place < 0 || place >= capacity) throw ShapeError("place", place, capacity);
   const auto p = parameters.read(s.d);
   without_gil([&] { attention_block_step<Cpu>(s, p, x.data(), y.data(), keys.data(), values.data(), place); });
 }

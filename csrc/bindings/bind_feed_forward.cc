@@ -68,6 +68,7 @@ void backward(const py::args& positional) {
   const int n_threads = args.next_as<int>();
   check_size("size of dx", dx.size(), x.size());
   check_size("size of dy", dy.size(), x.size());
+  check_size("size of w1", w1.size(), s.d * s.h);
   check_size("size of w2", w2.size(), w1.size());
   const FeedForwardParameters<const float> p{optional("length of gamma", gamma, s.d),
                                              optional("length of beta", beta, s.d),

@@ -6,9 +6,10 @@
 
 namespace recsys_fast {
 
-// e^x; x is taken as the nearest number in [-87, 88] (a NaN as 88), where the result is a normal float.
+// e^x; x is taken as the nearest number in [-87, 88], where the result is a normal float. NaN stays: a comparison with
+// it is false, and max and min give their second operand.
 RF_INLINE Vec exp(Vec x) {
-  x = min(max(x, broadcast(-87.0f)), broadcast(88.0f));
+  x = min(broadcast(88.0f), max(broadcast(-87.0f), x));
   const Vec magic = broadcast(12582912.0f);  // 1.5 * 2^23: the sum's lowest bits are the nearest integer
   const Vec shifted = x * 1.44269504f + magic;
   const Vec r = x * 1.44269504f - (shifted - magic), r2 = r * r;

@@ -153,6 +153,7 @@ class Pool {
       }
       const int worker = job->n_workers++;
       ++job->n_active;
+      if (pick() != nullptr) wake_.notify_one();  // a thread that looked out may have been counted for two loops
       lock.unlock();
       run_chunks(*job, worker, nullptr);
       lock.lock();

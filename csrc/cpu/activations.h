@@ -21,7 +21,7 @@ RF_INLINE Vec gelu_argument(Vec x) { return x * (1.59576912f + 0.07135481f * x *
 
 template <Activation kind>
 RF_INLINE Vec activate(Vec x) {
-  if constexpr (kind == Activation::kRelu) return max(x, Vec{});
+  if constexpr (kind == Activation::kRelu) return max(Vec{}, x);  // NaN stays
   if constexpr (kind == Activation::kGeluTanh) return x * sigmoid(gelu_argument(x));
   if constexpr (kind == Activation::kTanh) return tanh(x);
   if constexpr (kind == Activation::kSigmoid) return sigmoid(x);

@@ -1,5 +1,5 @@
-// What losses over many scores share: items cut into slots and tiles, panels of rows, scratch. Templates only, see
-// cpu/loss_tiles.h.
+// What losses over many scores share: items cut into slots and tiles, panels of rows, scratch. Templates and inlined
+// functions only, see cpu/loss_tiles.h.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace recsys_fast {
 
 // Memory of a whole call; the threads' own arenas serve inside its loops.
-inline Arena& loss_arena() {
+RF_INLINE Arena& loss_arena() {
   thread_local Arena arena;
   return arena;
 }
@@ -27,7 +27,7 @@ struct LossScratch {
 
 class LossBlock {
  public:
-  LossBlock(int64_t d, int64_t n_items, int n_threads)
+  RF_INLINE LossBlock(int64_t d, int64_t n_items, int n_threads)
       : d_(d),
         dp_(padded(d)),
         n_items_(n_items),
@@ -35,9 +35,9 @@ class LossBlock {
         n_slots_(std::clamp<int64_t>(n_tiles_, 1, kSlots)),
         n_threads_(n_threads) {}
 
-  int64_t n_slots() const { return n_slots_; }
-  int64_t dp() const { return dp_; }
-  int64_t begin(int64_t slot) const { return std::min(n_items_, slot * n_tiles_ / n_slots_ * kItemTile); }
+  RF_INLINE int64_t n_slots() const { return n_slots_; }
+  RF_INLINE int64_t dp() const { return dp_; }
+  RF_INLINE int64_t begin(int64_t slot) const { return std::min(n_items_, slot * n_tiles_ / n_slots_ * kItemTile); }
 
   template <class Product>
   size_t bytes(int64_t n_panels) const {
@@ -55,11 +55,11 @@ class LossBlock {
   }
 
   // A slot's share of dh, (block's rows, dp).
-  float* share(int64_t slot) const { return shares_ + slot * n_panels_ * kPanel * dp_; }
+  RF_INLINE float* share(int64_t slot) const { return shares_ + slot * n_panels_ * kPanel * dp_; }
 
   template <class Body>
   void for_slots(const Body& body) const {
-    parallel_for(n_slots_, 1, n_threads_, [&](int64_t slot, int64_t, int worker) { body(slot, worker); });
+    parallel_for(n_slots_, 1, n_threads_, [&](int64_t slot, int64_t, int) { body(slot); });
   }
   // body(first item, number) for the tiles of a slot.
   template <class Body>
@@ -130,7 +130,7 @@ class LossBlock {
     product_block<Product>(n, dp_, kWords, scores, kWords, 1, scaled<Product>(panel), drows);
   }
   // out (n, d) = or += drows (n, dp).
-  void write(float* out, const float* drows, int64_t n, bool overwrite) const {
+  RF_INLINE void write(float* out, const float* drows, int64_t n, bool overwrite) const {
     for (int64_t i = 0; i < n; ++i) {
       if (overwrite) {
         std::copy_n(drows + i * dp_, d_, out + i * d_);

@@ -130,10 +130,11 @@ struct FloatProduct {
   static RF_INLINE float* by_items(const Work&, float* tile, float*, int64_t) {
     return tile;
   }
+  // After by_items.
   template <class Work>
   static RF_INLINE float* rows_of(const Work&, float* tile) {
     return tile;
-  }  // after by_items
+  }
   template <class Work>
   static RF_INLINE float* by_rows(const Work&, float* tile, int64_t) {
     return tile;

@@ -5,7 +5,7 @@
 namespace recsys_fast {
 namespace {
 
-// One register tile of multiply_rows: MR rows, NV vectors from column 16 * `vector` on.
+// One register tile of multiply_rows: MR rows, NV vectors from `column` on.
 template <int MR, int NV>
 void rows_tile(const PackedMatrix& b, const float* panel, int64_t column, const float* const* a, float* const* out,
                const float* start, bool accumulate) {

@@ -46,6 +46,7 @@ Vec softmax(const Lanes& lanes) {
     total += e;
     store(lanes.at(j), e);
   }
+  total = max(broadcast(1.0f), total);  // the largest term is 1 but in lanes without a target, whose sum may be 0
   const Vec factor = lanes.factor / total;
   for (int64_t j = 0; j < lanes.n; ++j) store(lanes.at(j), load(lanes.at(j)) * factor);
   lanes.set_target((exp_shifted(lanes.target - top, broadcast(kRoundMagic)) - total) / total);

@@ -64,7 +64,7 @@ class SharedRows {
     const auto h = [&](int64_t r) { return problem_.h.row(first + r); };
     block_.template pack_rows<Product>(n, h);
     block_.template pack_scaled<Product>(n, ones_, h);
-    block_.for_slots([&](int64_t slot, int64_t) {
+    block_.for_slots([&](int64_t slot) {
       const auto work = block_.template scratch<Product>();
       block_.for_tiles(slot, [&](int64_t j, int64_t m) {
         block_.template pack_items<Product>(work, problem_.rows.row(j), m);
@@ -112,7 +112,7 @@ class SharedRows {
   }
 
   void gradients(int64_t panels, bool overwrite) {
-    block_.for_slots([&](int64_t slot, int64_t) {
+    block_.for_slots([&](int64_t slot) {
       const auto work = block_.template scratch<Product>();
       float* dh = block_.share(slot);
       std::fill_n(dh, panels * kPanel * block_.dp(), 0.0f);

@@ -114,7 +114,9 @@ class SoftmaxRows {
     for (int64_t r = 0; r < block_rows_; ++r) {
       const float bound = r < n ? 1.01f * std::sqrt(dot(h(r), h(r), d)) * norm_ + bias_ : 0.0f;
       const bool sure = bound < kLargestShift && bound > -kLargestShift;
-      magic_[r] = kRoundMagic - (sure ? std::ceil(bound * 1.44269504f) - kHeadroom : 0.0f);
+      // In the panel's empty lanes e^bias could be anything: they are 0.
+      magic_[r] = r < n ? kRoundMagic - (sure ? std::ceil(bound * 1.44269504f) - kHeadroom : 0.0f)
+                        : -std::numeric_limits<float>::infinity();
       shift_[r] = 0.0f;
       exact_[r] = false;
       total_[r] = sure ? kEnough : 0.0f;
@@ -184,7 +186,7 @@ class SoftmaxRows {
   template <bool Shifted>
   void pass(int64_t n) {
     const int64_t panels = (n + kPanel - 1) / kPanel;
-    block_.for_slots([&](int64_t slot, int64_t) {
+    block_.for_slots([&](int64_t slot) {
       float* sums = sums_ + slot * block_rows_;
       std::fill_n(sums, block_rows_, 0.0f);
       auto work = block_.template scratch<Product>();
@@ -223,7 +225,7 @@ class SoftmaxRows {
   // Shifts of the rows whose sums are not sure: their largest score.
   void true_maximum(int64_t n, float least) {
     const int64_t panels = (n + kPanel - 1) / kPanel;
-    block_.for_slots([&](int64_t slot, int64_t) {
+    block_.for_slots([&](int64_t slot) {
       float* tops = sums_ + slot * block_rows_;
       std::fill_n(tops, block_rows_, -std::numeric_limits<float>::infinity());
       auto work = block_.template scratch<Product>();
@@ -254,7 +256,7 @@ class SoftmaxRows {
   // Rows of dtable and dbias by slots, then dh from the slots' shares.
   void second(const int64_t* rows, int64_t n, bool first) {
     const int64_t d = problem_.h.d, dp = block_.dp(), panels = (n + kPanel - 1) / kPanel;
-    block_.for_slots([&](int64_t slot, int64_t) {
+    block_.for_slots([&](int64_t slot) {
       auto work = block_.template scratch<Product>();
       block_.for_tiles(slot, [&](int64_t j, int64_t m) {
         std::fill_n(work.drows, m * dp, 0.0f);

@@ -178,6 +178,32 @@ def test_biases_may_rule_items_out(device: str) -> None:
     assert np.allclose(dbias, [-0.5, 0, 0.5, 0])
 
 
+@pytest.mark.parametrize("bias", [44.5, 44.7, 88.0, 222.0, -1e3])
+def test_a_large_bias_of_one_item_leaves_gradients_finite(bias: float, device: str) -> None:
+    """One row fills no panel: the lanes beside it see the biases too."""
+    h, table, biases = np.ones((1, 3), np.float32), np.eye(5, 3, dtype=np.float32), np.zeros(5, np.float32)
+    biases[2] = bias
+    _, dh, drows, dbias = ops.softmax_loss(h, table, [0], bias=biases, device=device)
+    s = np.eye(5, 3) @ np.ones(3) + biases
+    p = np.exp(s - s.max())
+    p /= p.sum()
+    p[0] -= 1
+    assert np.allclose(dh, p @ table, atol=1e-6)
+    assert np.allclose(drows, np.outer(p, h), atol=1e-6)
+    assert np.allclose(dbias, p, atol=1e-6)
+
+
+def test_rows_without_a_target_change_nothing_whatever_their_scores(device: str) -> None:
+    """Every score of the second row is -160, so that no e^score is a float."""
+    h, candidates = np.array([[0.5] * 8, [-20.0] * 8], np.float32), np.ones((3, 8), np.float32)
+    one = ops.shared_loss(h[:1], candidates, [0], kind="softmax", device=device)
+    both = ops.shared_loss(h, candidates, [0, -1], kind="softmax", device=device)
+    assert both[0] == one[0]
+    assert not both[1][1].any()
+    for got, expected in ((both[1][:1], one[1]), (both[2], one[2])):
+        assert np.allclose(got, expected, atol=1e-7)
+
+
 @pytest.mark.parametrize("kind", ["squared", "smooth_l1"])
 def test_regression(kind: str, device: str) -> None:
     rng = np.random.default_rng(0)

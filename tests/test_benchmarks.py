@@ -6,10 +6,14 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import recsys_fast as rf
 from benchmarks import harness
+from benchmarks.models import bench_sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -60,3 +64,48 @@ def test_a_report_prints_and_saves(
     assert list(saved["work"]) == ["work, set, 64 factors", "more, set", "without, n = 3"]
     harness.Report(harness.arguments("text").parse_args([])).finish()
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_updates_are_timed_from_fresh_states_and_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lengths = np.array([10, 50, 50, 60, 3])  # states of the second and third are full after one event
+    items = np.random.default_rng(0).integers(0, 30, lengths.sum())
+    np.savez(tmp_path / "small.npz", indptr=np.r_[0, np.cumsum(lengths)], indices=items)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    words = ["bench_sequence", "--work", "update", "--turns", "3", "--data", str(tmp_path / "small.npz")]
+    monkeypatch.setattr(sys, "argv", words)
+    bench_sequence.main()
+    assert capsys.readouterr().out.count("one event and top 10") == 4
+
+
+@pytest.mark.parametrize("name", bench_sequence.WORK)
+def test_sequence_contestants_start_alike(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All have an epoch behind them, count their own events, and are measured in the same way."""
+    pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    rows = [random.integers(0, 40, n) for n in random.integers(3, 12, 30)]
+    train, valid, _ = rf.splits.leave_one_out(rf.Sequences(rows, n_items=40))
+    options = harness.arguments("text").parse_args(["--turns", "1"])
+    vars(options).update(max_len=8, batch=4, prefix_batches=1, fast_peers_only=False)
+    work = bench_sequence.WORK[name](train, options)
+    assert work.flops > 0
+    for key, one in work.contestants.items():
+        assert one.model.n_epochs_ == 1 if key.startswith("recsys_fast") else np.isfinite(one.loss)
+    events = {key: one.n_events for key, one in work.contestants.items()}
+    if name == "caser":  # the peer leaves out windows without three targets
+        assert events["torch, published form"] < events["recsys_fast"]
+    else:
+        assert len(set(events.values())) == 1
+    reports: list[Any] = []
+    monkeypatch.setattr(harness, "sgemm_peak", lambda _: 100.0)
+    monkeypatch.setattr(harness.Report, "add", lambda _, *found: reports.append(found))
+    bench_sequence.epochs(name, train, valid, options, harness.Report(options))
+    [(_, figures, details)] = reports
+    assert ("max_len 8" in details) == name.startswith("sasrec")
+    for key, figure in figures.items():
+        measured = name not in ("caser", "nextitnet") or key == "recsys_fast"
+        assert ("ndcg@10" in figure.quality) == measured
+        assert np.isfinite(figure.quality["loss"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 import recsys_fast as rf
 from recsys_fast.cli.arguments import make_parser
+from recsys_fast.models.files import MODELS, ROW_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -72,8 +74,34 @@ def test_shown_commands_are_understood(page: str) -> None:
             make_parser().parse_args(line.split()[1:])
 
 
+def _table_rows(page: str) -> list[tuple[int, str]]:
+    """Return number and text of the lines outside of code blocks that look like rows of a table."""
+    lines, code = [], False
+    for number, line in enumerate(_read(page).splitlines()):
+        code ^= line.startswith("```")
+        if line.startswith("|") and not code:
+            lines.append((number, line))
+    return lines
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_rows_stand_in_tables(page: str) -> None:
+    """Every run of rows begins with a head and a ruler, and all have as many cells."""
+    width = previous = -2
+    for number, line in _table_rows(page):
+        n_cells = len(re.split(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line)))
+        place = f"{page}:{number + 1}"
+        if number != previous + 1:
+            width, below = n_cells, _read(page).splitlines()[number + 1]
+            assert re.fullmatch(r"\|(:?-+:?\|)+", below), f"{place}: a row without a head"
+        assert n_cells == width, f"{place}: {n_cells - 2} cells instead of {width - 2}"
+        previous = number
+
+
 def test_table_of_operations_is_complete() -> None:
-    rows = [line.split("|")[1:-1] for line in _read("docs/ops.md").splitlines() if line.startswith("| `")]
+    found = [(number, line) for number, line in _table_rows("docs/ops.md") if line.startswith("| `")]
+    assert found[-1][0] - found[0][0] == len(found) - 1, "more than one table"
+    rows = [line.split("|")[1:-1] for _, line in found]
     cells = [[cell.strip().strip("`") for cell in row] for row in rows]
     helpers = {"as_csr", "make_state"}  # and the classes of arguments and results
     operations = [name for name in rf.ops.__all__ if name[0].islower() and name not in helpers]
@@ -92,6 +120,30 @@ def test_command_line_page_names_every_command_and_option() -> None:
     assert commands is not None
     for name in commands:
         assert f"recsys-fast {name}" in text, name
+    options = {
+        option
+        for one in (parser, *commands.values())
+        for action in one._actions
+        for option in action.option_strings
+        if action.dest != "help"
+    }
+    assert {"--data", "-n", "--version"} <= options
+    assert not [option for option in sorted(options) if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)]
+
+
+def test_verbs_are_those_of_the_models() -> None:
+    """All models of users and items have the verbs of the table; what models of rows have is said below it."""
+    text = _read("docs/index.md")
+    table, below = text.split("| verb |")[1].split("\n\n")[:2]
+    verbs = set(re.findall(r"`(\w+)\(", table))
+    assert {"fit", "recommend", "load"} <= verbs
+    for names, expected in ((MODELS, verbs), (ROW_MODELS, set(re.findall(r"`(\w+)[`(]", below)))):
+        for name, module in names.items():
+            model = getattr(importlib.import_module(module), name)
+            assert not [verb for verb in expected if not hasattr(model, verb)], name
+            if names is ROW_MODELS:
+                assert name in below
+                assert not [verb for verb in verbs - expected if hasattr(model, verb)], name
 
 
 def test_variables_are_documented() -> None:

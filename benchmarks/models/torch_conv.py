@@ -37,6 +37,7 @@ class TorchCaser:
         self.random = np.random.default_rng(seed)
         self.data = [torch.from_numpy(np.ascontiguousarray(a).astype(np.int64)) for a in (inputs, targets, users)]
         self.n_items, self.d, self.n_negatives, self.batch_size = n_items, d, n_negatives, batch_size
+        self.n_events = len(inputs)
         window = inputs.shape[1]
         self.users, self.items = nn.Embedding(n_users, d), nn.Embedding(n_items + 1, d, padding_idx=0)
         self.vertical = nn.Conv2d(1, n_vertical, (window, 1))
@@ -100,7 +101,10 @@ class ResidualBlock(nn.Module):
 
 
 class TorchNextItNet:
-    """Trains on prefixes padded in front to ``max_len``, one target each, softmax over all items."""
+    """Trains on prefixes padded in front to ``max_len``, one target each, softmax over all items.
+
+    An epoch is ``n_batches`` batches of random prefixes, None for all prefixes.
+    """
 
     def __init__(
         self,
@@ -113,6 +117,7 @@ class TorchNextItNet:
         n_rounds: int = 5,
         kernel_size: int = 3,
         max_len: int = 50,
+        n_batches: int | None = None,
         batch_size: int = 2048,
         learning_rate: float = 0.001,
         seed: int = 0,
@@ -124,16 +129,17 @@ class TorchNextItNet:
         place = np.arange(len(items)) - row_ptr[owner]
         self.targets = np.flatnonzero(place > 0)
         self.first = row_ptr[owner]
+        self.n_events = len(self.targets) if n_batches is None else min(len(self.targets), n_batches * batch_size)
         self.table, self.out = nn.Embedding(n_items + 1, d, padding_idx=0), nn.Linear(d, d)
         self.blocks = nn.Sequential(*(ResidualBlock(d, kernel_size, k) for k in dilations * n_rounds))
         self.network = nn.ModuleList([self.table, self.out, self.blocks])
         nn.init.uniform_(self.table.weight, -((1.0 / n_items) ** 0.5), (1.0 / n_items) ** 0.5)
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate)
 
-    def steps(self, n_batches: int) -> int:
-        """Train on so many batches; return the number of samples."""
+    def epoch(self) -> float:
+        """Train one epoch; return the mean loss."""
         self.network.train()
-        order = self.random.permutation(self.targets)[: n_batches * self.batch_size]
+        order, total = self.random.permutation(self.targets)[: self.n_events], 0.0
         back = np.arange(self.max_len, 0, -1)
         for at in range(0, len(order), self.batch_size):
             t = order[at : at + self.batch_size]
@@ -146,4 +152,5 @@ class TorchNextItNet:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-        return len(order)
+            total += float(loss.detach()) * len(t)
+        return total / len(order)

@@ -22,7 +22,8 @@ class TorchGru4Rec:
         loss: "ce" or "bpr_max".
         alpha: samples are drawn in proportion to popularity^alpha.
         log_q: weight of the correction of scores by the log of the sampling probability ("ce" only).
-        regularization: of the scores of negatives ("bpr_max" only); scores then pass through an ELU of slope ``elu``.
+        regularization: of the scores of negatives ("bpr_max" only).
+        elu: what the scores of "bpr_max" pass through, an ELU of this slope; 0 leaves them as they are.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class TorchGru4Rec:
         dropout_input: float = 0.0,
         dropout_hidden: float = 0.0,
         regularization: float = 1.0,
-        elu: float = 0.5,
+        elu: float = 0.0,
         seed: int = 0,
     ) -> None:
         torch.manual_seed(seed)
@@ -116,7 +117,7 @@ class TorchGru4Rec:
             correction = torch.cat([self.log_p[candidates[:n]], self.log_q_items[candidates[n:]]])
             loss = F.cross_entropy(scores - self.log_q * correction, torch.arange(n), reduction="sum")
         else:
-            scores = F.elu(scores, self.elu)
+            scores = F.elu(scores, self.elu) if self.elu else scores
             own = torch.eye(n, len(candidates), dtype=torch.bool)
             weights = torch.softmax(scores.masked_fill(own, -torch.inf), 1)
             target = scores.diagonal()[:, None]
@@ -157,7 +158,10 @@ class TorchGru4Rec:
 
 
 class TorchLstm:
-    """One LSTM layer and sampled softmax with negatives shared by the batch; sequences packed, or padded by bucket."""
+    """One LSTM layer and sampled softmax; sequences packed, or padded by bucket.
+
+    The candidates of an event are the batch's targets and uniform draws, without those that are its own target.
+    """
 
     def __init__(
         self,
@@ -182,7 +186,12 @@ class TorchLstm:
         ]
         self.n_events = sum(len(s) - 1 for s in self.sequences)
         self.table, self.cell = nn.Embedding(n_items, d), nn.LSTM(d, d, batch_first=True)
-        nn.init.normal_(self.table.weight, std=0.02)
+        self.max_len = max_len
+        near, far = (3 / d) ** 0.5, (6 / (n_items + d)) ** 0.5  # start values are those of rf.GRU4Rec
+        nn.init.uniform_(self.table.weight, -far, far)
+        for name, parameter in self.cell.named_parameters():
+            bound = near if name.startswith("weight") else 0.0
+            nn.init.uniform_(parameter, -bound, bound)
         parameters = [*self.table.parameters(), *self.cell.parameters()]
         self.optimizer = torch.optim.Adam(parameters, 0.001, fused=True)
 
@@ -196,9 +205,11 @@ class TorchLstm:
             y = torch.from_numpy(np.concatenate([s[1:] for s in chosen]))
             h = self._hidden([torch.from_numpy(s[:-1]) for s in chosen])
             negatives = torch.from_numpy(self.random.integers(self.n_items, size=self.n_negatives))
-            positive = (h * self.table(y)).sum(1, keepdim=True)
-            scores = torch.cat([positive, h @ self.table(negatives).T], 1)
-            loss = F.cross_entropy(scores, torch.zeros(len(y), dtype=torch.long))
+            candidates, own = torch.cat([y, negatives]), torch.arange(len(y))
+            equal = candidates[None, :] == y[:, None]
+            equal[own, own] = False
+            scores = (h @ self.table(candidates).T).masked_fill_(equal, -torch.inf)
+            loss = F.cross_entropy(scores, own)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -217,3 +228,17 @@ class TorchLstm:
         else:
             x = self.cell(x)[0]
         return x[real]
+
+    @torch.no_grad()
+    def scoring(self, row_ptr: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (queries, item vectors) for histories; an empty one gives zeros."""
+        table = self.table.weight.detach().numpy()
+        out = np.zeros((len(row_ptr) - 1, table.shape[1]), np.float32)
+        rows = np.flatnonzero(np.diff(row_ptr))
+        for at in range(0, len(rows), 512):
+            some = rows[at : at + 512]
+            histories = [items[max(row_ptr[s], row_ptr[s + 1] - self.max_len) : row_ptr[s + 1]] for s in some]
+            order = np.argsort([-len(s) for s in histories], kind="stable")
+            h = self._hidden([torch.from_numpy(histories[k].astype(np.int64)) for k in order])
+            out[some[order]] = h[np.cumsum([len(histories[k]) for k in order]) - 1].numpy()
+        return out, table.copy()

@@ -42,9 +42,6 @@ class FastBlock(nn.Module):
         self.query, self.key_value, self.out = nn.Linear(d, d), nn.Linear(d, 2 * d), nn.Linear(d, d)
         self.inner, self.outer = nn.Linear(d, d), nn.Linear(d, d)
         self.n_heads, self.dropout = n_heads, dropout
-        for layer in (self.query, self.key_value, self.out):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     def forward(self, x: torch.Tensor, future: torch.Tensor) -> torch.Tensor:
         b, n, d = x.shape
@@ -97,20 +94,22 @@ class TorchSasRec:
             for s in range(len(row_ptr) - 1)
             if row_ptr[s + 1] - row_ptr[s] > 1
         ]
-        self.n_tokens = sum(len(s) - 1 for s in self.sequences)
+        self.n_events = sum(len(s) - 1 for s in self.sequences)
         self.items = nn.Embedding(n_items + 1, d, padding_idx=PAD)
         self.places = nn.Embedding(max_len + 1, d, padding_idx=0)
         block = StandardBlock if standard else FastBlock
         self.blocks = nn.ModuleList(block(d, n_heads, dropout) for _ in range(n_blocks))
         self.last, self.drop = nn.LayerNorm(d, eps=1e-8), nn.Dropout(dropout)
         self.network = nn.ModuleList([self.items, self.places, self.blocks, self.last, self.drop])
-        for parameter in self.network.parameters():
+        for name, parameter in self.network.named_parameters():  # start values are those of rf.SASRec
             if parameter.dim() > 1:
-                nn.init.xavier_normal_(parameter)
+                nn.init.normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
         for table in (self.items, self.places):
             table.weight.data[PAD] = 0
         fused = {} if standard else {"fused": True}
-        self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate, betas=(0.9, 0.98), **fused)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate, **fused)
 
     def _hidden(self, x: torch.Tensor) -> torch.Tensor:
         """Outputs for padded inputs (b, n): padding in front; positions count to the end, which is ``max_len``."""
@@ -151,7 +150,7 @@ class TorchSasRec:
             loss.backward()
             self.optimizer.step()
             total += float(loss.detach()) * int((y != PAD).sum())
-        return total / self.n_tokens
+        return total / self.n_events
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         h, real = self._hidden(x), y != PAD

@@ -40,17 +40,21 @@ def read(args: argparse.Namespace, user_ids: Any = None, item_ids: Any = None, u
     if not Path(name).is_file():
         known = ", ".join(datasets.names())
         raise ValueError(message("--data", repr(name), "a file, or one of " + known))
-    return _split(name, _read_file(Path(name), args, user_ids, item_ids, unknown), args.split or "none", args)
+    how = args.split or "none"
+    if how == "random":
+        user_ids = None  # the model knows the users that it was trained on, and is tested on the others
+    return _split(name, _read_file(Path(name), args, user_ids, item_ids, unknown), how, args)
 
 
 def _read_file(path: Path, args: argparse.Namespace, user_ids: Any, item_ids: Any, unknown: str) -> Any:
     from recsys_fast.data import Sequences
+    from recsys_fast.data.renumber import renumber
     from recsys_fast.data.sequence_files import is_sequences
 
     if path.suffix.lower() == ".npz" and is_sequences(path):
         if args.min_value is not None:
             raise ValueError(message("--min-value", args.min_value, "data with values", f"{path.name} has none"))
-        return Sequences.from_npz(path)
+        return renumber(Sequences.from_npz(path), user_ids, item_ids, unknown=unknown, source=path.name)
     if args.value is not None or args.min_value is not None or path.suffix.lower() == ".npz":
         data = sources.read_file(path, args, user_ids, item_ids, unknown)
         return _ordered(data if args.min_value is None else data.threshold(args.min_value), path.name)
@@ -68,19 +72,20 @@ def _ordered(data: Any, name: str) -> Any:
 
 
 def _split_set(dataset: Any, args: argparse.Namespace) -> SequenceData:
-    """Split a data set: sessions as published, other sequences by leave-one-out, unless asked otherwise."""
-    how, name = args.split or "given", dataset.name
-    if (dataset.train is not None and dataset.sequences is None) or how in dataset.given_splits():
+    """Split a data set: sessions and sets in two parts as published, others by leave-one-out, but as asked for."""
+    how, name, sequences = args.split or "given", dataset.name, dataset.sequences
+    in_two_parts = sequences is None and dataset.train is not None and dataset.test is not None
+    if how in dataset.given_splits() or (how == "given" and in_two_parts):
         parts = sources.split_set(dataset, args)
         known = _ordered(parts.train, name)
         return SequenceData(name, known, known, parts.test, parts.negatives)
-    sequences = dataset.sequences
-    if args.min_value is not None:
-        if dataset.interactions is None or dataset.interactions.values is None:
-            raise ValueError(message("--min-value", args.min_value, "data with values", f"{name} has none"))
-        sequences = _ordered(dataset.interactions.threshold(args.min_value), name)
-    elif sequences is None:
-        sequences = _ordered(dataset.interactions, name)
+    if sequences is None or args.min_value is not None:
+        entries = sources.whole(dataset) if sequences is None else dataset.interactions
+        if args.min_value is not None:
+            if entries is None or entries.values is None:
+                raise ValueError(message("--min-value", args.min_value, "data with values", f"{name} has none"))
+            entries = entries.threshold(args.min_value)
+        sequences = _ordered(entries, name)
     if how == "given" and dataset.test_sequences is not None:
         return SequenceData(name, sequences, *dataset.test_sequences.prefixes())
     return _split(name, sequences, "leave-one-out" if how == "given" else how, args)

@@ -79,6 +79,7 @@ def read_file(
         kind: the class to read into, ``Sequences`` or (None) ``Interactions``.
     """
     from recsys_fast.data import Interactions
+    from recsys_fast.data.renumber import renumber
 
     made = Interactions if kind is None else kind
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -89,7 +90,8 @@ def read_file(
             mend = "an npz file has no columns"
             raise ValueError(message("--" + (given or ["no-header"])[0], expected="a text or Parquet file", mend=mend))
         with working(f"reading {path.name}", args.quiet):
-            return Interactions.from_npz(path, duplicates=args.duplicates)
+            data = Interactions.from_npz(path, duplicates=args.duplicates)
+            return renumber(data, user_ids, item_ids, unknown=unknown, source=path.name)
     options: dict[str, Any] = {"timestamp": _column(args.timestamp, None)}
     if kind is None:
         options |= {"value": _column(args.value, None), "duplicates": args.duplicates}

@@ -70,7 +70,8 @@ class SequenceBatches:
         windows: "last": one sample per sequence, its most recent part. "sliding": longer sequences give several, cut
             from the end on. "prefixes": every prefix of two events or more (its most recent part) is a sample.
         stride: events from one sliding window to the next, 1 to ``max_len``; None for ``max_len``, with which every
-            transition (every event, for "cloze") is in exactly one window.
+            transition is in exactly one window. For "cloze" every event is, but where a single one is left over at the
+            front: its window goes on over the events after it.
         augmentation: random changes, None for none.
         mask_probability: "cloze" only: probability with which a place is masked; at least one place of a sequence is.
         last_probability: "cloze" only: probability with which only the last place of a sequence is masked, as when

@@ -51,5 +51,6 @@ def cut(sequences: Sequences, width: int, windows: str, stride: int | None, max_
     row_ptr, number = spread(np.zeros(len(n), np.int64), n)
     end = np.repeat(last, n) - number * step
     begin = np.maximum(np.repeat(first, n), end - width)
-    enough = end - begin >= 2  # with the cloze task a window of one event may be left over
-    return Samples(begin[enough], end[enough], np.repeat(users, n)[enough].astype(np.int32))
+    # Where windows do not overlap (the cloze task), one event may be left over: what comes after it is its context.
+    end = np.where(end - begin < 2, np.minimum(begin + width, np.repeat(last, n)), end)
+    return Samples(begin, end, np.repeat(users, n).astype(np.int32))

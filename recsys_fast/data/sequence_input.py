@@ -33,7 +33,7 @@ def _flatten(lists: Any, name: str) -> tuple[NDArray[np.int64], Any]:
     try:
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     except TypeError:
-        flat = next(one for one in rows if not hasattr(one, "__len__"))
+        flat = next(one for one in rows if not hasattr(one, "__len__") or getattr(one, "ndim", 1) == 0)
         mend = "wrap a single list: [[...]]"
         raise TypeError(message(f"{name} holds", repr(flat), "one list or array per user", mend)) from None
     row_ptr = np.zeros(len(rows) + 1, np.int64)
@@ -42,8 +42,10 @@ def _flatten(lists: Any, name: str) -> tuple[NDArray[np.int64], Any]:
         flat_rows = [row for row in rows if len(row)]
         if any(row.ndim != 1 for row in flat_rows):
             raise ValueError(message(f"{name} hold an array of several dimensions", expected="1-D arrays"))
+        flat_rows = [row.astype(np.int64) if row.dtype.kind == "u" else row for row in flat_rows]
         return row_ptr, np.concatenate(flat_rows) if flat_rows else np.empty(0, np.int32)
-    return row_ptr, list(chain.from_iterable(rows))
+    plain = (row.tolist() if isinstance(row, np.ndarray) and row.dtype.kind == "u" else row for row in rows)
+    return row_ptr, list(chain.from_iterable(plain))  # unsigned numbers beside signed ones would become floats
 
 
 def _items(raw: Any, row_ptr: NDArray[np.int64], n_items: int | None, name: str) -> tuple[NDArray[np.int32], int]:

@@ -118,6 +118,12 @@ def test_fit_on_a_whole_file_and_evaluate_on_another(
     assert report["n_users"] == 2
     # popularity knows i25 and i3 to be liked by half of the users, so each is among the 28 that are left for the other
     assert report["protocol"]["n_test"] == 2
+    packed = tmp_path / "test.npz"  # an npz file numbers ids in its own way
+    rf.Interactions.from_csv(test).to_npz(packed)
+    assert main(["evaluate", str(out), "--data", str(packed), "--json"]) == 2
+    assert "test.npz: got 'stranger'" in capsys.readouterr().err
+    assert main(["evaluate", str(out), "--data", str(packed), "--unknown", "drop", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
 
 
 def test_values_columns_and_thresholds_of_a_file(ratings: Path, tmp_path: Path) -> None:

@@ -124,6 +124,35 @@ def test_a_whole_file_is_trained_on_and_another_is_the_test(
     report = json.loads(capsys.readouterr().out)
     assert (report["n_users"], report["metrics"]["recall@1"]) == (2, 0.75)
     assert main(asked) == 2
+    packed = tmp_path / "later.npz"  # an npz file numbers ids in its own way
+    columns: dict[str, Any] = {"user": "who", "item": "what", "timestamp": "when"}
+    for kind in (Sequences, Interactions):
+        kind.from_csv(later, **columns).to_npz(packed)
+        asked = ["evaluate", out, "--data", str(packed), "--metrics", "recall@1", "--json"]
+        capsys.readouterr()
+        assert main([*asked, "--unknown", "drop"]) == 0
+        assert json.loads(capsys.readouterr().out) == report
+        assert main(asked) == 2
+        assert "later.npz: got 'nobody'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("successor")
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_a_random_split_is_tested_on_the_other_users(
+    kind: str, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = sequence_sources.read(options("--data", str(log), *COLUMNS, "--quiet")).train
+    whole.to_npz(tmp_path / "log.npz")
+    out, split = str(tmp_path / "model"), ["--split", "random", "--test-fraction", "0.25"]
+    where = [*(["--data", str(log), *COLUMNS] if kind == "csv" else ["--data", str(tmp_path / "log.npz")]), *split]
+    assert main(["fit", "successor", *where, "--out", out, "--quiet"]) == 0
+    trained = Successor.saved.training_sequences_
+    n_users, n_events = whole.n_users - trained.n_users, whole.n_events - trained.n_events
+    assert n_users == 10
+    for more in ([], ["--unknown", "drop"]):
+        assert main(["evaluate", out, *where, "--metrics", "hit_rate@1", "--json", *more]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["n_users"], report["metrics"]["hit_rate@1"]) == (n_events - n_users, 1)
 
 
 def test_kinds_of_files(log: Path, tmp_path: Path) -> None:
@@ -153,6 +182,7 @@ def test_kinds_of_files(log: Path, tmp_path: Path) -> None:
 def test_splits_of_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Sequences([[1, 2, 3, 4], [0, 1], [5, 4, 3]], n_items=6)
     parts = splits.leave_one_out(whole)
+    timed = splits.leave_one_out(Sequences(list(whole), n_items=6, timestamps=[[1, 2, 3, 4], [1, 2], [1, 2, 3]]))
     sets = {
         "beauty": Dataset(
             "beauty", "", *(part.to_interactions() for part in (parts.train, parts.test)), sequences=whole
@@ -164,6 +194,9 @@ def test_splits_of_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
             whole[:1].to_interactions(),
             sequences=whole,
             test_sequences=whole,
+        ),
+        "ml-1m-ncf": Dataset(
+            "ml-1m-ncf", "", splits.join(timed.train, timed.valid).to_interactions(), timed.test.to_interactions()
         ),
         "gowalla": Dataset(
             "gowalla", "", Interactions.from_coo([0], [1]), Interactions.from_coo([0], [0], shape=(1, 2))
@@ -191,6 +224,20 @@ def test_splits_of_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     data = read("beauty", "--split", "random", "--test-fraction", "0.4")
     assert data.train.n_users == 2
     assert data.history.n_users == data.test.n_users >= 1
+    data = read("ml-1m-ncf")  # published in two parts, and not as sequences
+    assert lists(data.train) == lists(data.history) == [[1, 2, 3], [0, 1], [5, 4]]
+    assert data.test.nnz == 2
+    for split, expected in (
+        ("leave-one-out", ([[1, 2], [0, 1], [5]], [[1, 2, 3], [0, 1], [5, 4]], [[4], [], [3]])),
+        ("none", (lists(whole), None, None)),
+    ):
+        data = read("ml-1m-ncf", "--split", split)
+        assert tuple(None if part is None else lists(part) for part in data[1:4]) == expected
+    data = read("ml-1m-ncf", "--split", "random", "--test-fraction", "0.4")
+    assert all(row in lists(whole) for row in lists(data.train))
+    assert data.train.n_users == 2
+    data = read("ml-100k", "--split", "leave-one-out")
+    assert lists(data.train) == [[1, 2], [0, 1], [5]]
     data = read("ml-100k", "--split", "u1")
     assert data.history.n_events == 6
     assert data.test.nnz == 3
@@ -205,13 +252,22 @@ SEQUENCE_MODELS = [
 ]
 
 
+@pytest.mark.parametrize("split", ["leave-one-out", "random", "none"])
 @pytest.mark.parametrize("name", SEQUENCE_MODELS)
-def test_every_sequence_model(name: str, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, where = str(tmp_path / "m.safetensors"), ["--data", str(log), *COLUMNS, "--split", "leave-one-out"]
+def test_every_sequence_model(
+    name: str, split: str, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, where = str(tmp_path / "m.safetensors"), ["--data", str(log), *COLUMNS, "--split", split]
     assert main(["fit", name.lower(), *where, "--set", "n_epochs=1", "--set", "d=8", "--out", out, "--quiet"]) == 0
-    assert main(["evaluate", out, *where, "--metrics", "ndcg@5", "--json"]) == 0
-    assert 0 <= json.loads(capsys.readouterr().out)["metrics"]["ndcg@5"] <= 1
-    for whom in (["--users", "u1,short"], ["--history", "i1,i2", "--history", "i3"]):
+    assert main(["evaluate", out, *where, "--metrics", "ndcg@5", "--keep-seen", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert 0 <= report["metrics"]["ndcg@5"] <= 1
+    model = rf.load(out)
+    held_out = 202 - model.training_sequences_.n_events
+    n_others = 41 - model.training_sequences_.n_users
+    assert report["n_users"] == {"leave-one-out": 40, "random": held_out - n_others, "none": 41}[split]
+    known = list(model.user_ids_)[:2]
+    for whom in (["--users", ",".join(known)], ["--history", "i1,i2", "--history", "i3"]):
         assert main(["recommend", out, *whom, "-n", "3", "--format", "json"]) == 0
         assert [len(one["items"]) for one in json.loads(capsys.readouterr().out)] == [3, 3]
 

@@ -104,6 +104,22 @@ def test_cloze_masks_what_it_asks_for() -> None:
 def test_cloze_windows_hold_every_event() -> None:
     batches = SequenceBatches(Sequences([list(range(10))]), "cloze", max_len=4, windows="sliding", mask_probability=1.0)
     assert sorted(targets for _, _, targets in everything(batches)) == [[0, 1], [2, 3, 4, 5], [6, 7, 8, 9]]
+    # One event left over at the front is trained on with those after it.
+    for n, max_len, windows in (
+        (9, 4, [[0, 1, 2, 3], [1, 2, 3, 4], [5, 6, 7, 8]]),
+        (5, 4, [[0, 1, 2, 3], [1, 2, 3, 4]]),
+        (3, 2, [[0, 1], [1, 2]]),
+        (3, 1, [[0], [1], [2]]),
+    ):
+        data = Sequences([list(range(n))])
+        found = SequenceBatches(data, "cloze", max_len=max_len, windows="sliding", mask_probability=1.0)
+        assert sorted(targets for _, _, targets in everything(found)) == windows
+        assert found.n_rows == sum(map(len, windows))
+    data = random_sequences()
+    for max_len, stride in ((1, None), (4, None), (4, 3), (7, None)):
+        found = SequenceBatches(data, "cloze", max_len=max_len, windows="sliding", stride=stride, mask_probability=1.0)
+        events = [(user, item) for user, _, targets in everything(found) for item in targets]
+        assert set(events) == {(user, item) for user, row in enumerate(data) if len(row) > 1 for item in row.tolist()}
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 16}, {"batch_tokens": 400}, {"batch_size": 1}, {"batch_size": 999}])

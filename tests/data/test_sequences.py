@@ -54,6 +54,12 @@ def test_ragged_lists_come_back(rows: list[list[int]]) -> None:
     assert lists(Sequences.from_arrays(data.row_ptr, data.items, n_items=7)) == rows
 
 
+def test_arrays_of_all_integer_types_go_together() -> None:
+    signed, unsigned = np.array([1, 2], np.int64), np.array([3], np.uint64)
+    for rows in ([signed, unsigned], [unsigned, signed], [[1, 2], unsigned], [unsigned], [signed, [3], unsigned]):
+        assert lists(Sequences(rows)) == [list(row) for row in rows]
+
+
 def test_empty_histories_and_histories_of_one() -> None:
     data = Sequences([[], [3], []])
     check(data)
@@ -87,6 +93,9 @@ def test_empty_histories_and_histories_of_one() -> None:
         ([[1, 2]], {"timestamps": [[1.0, 0.5]]}, (ValueError, TypeError), "whole numbers"),
         ([[1]], {"user_ids": ["a", "b"]}, ValueError, "length of user_ids"),
         ([np.zeros((1, 2), int)], {}, ValueError, "several dimensions"),
+        ([np.array(3)], {}, TypeError, "lists holds: got array"),
+        ([[1], np.array(3)], {}, TypeError, "lists holds: got array"),
+        ([np.array([2**63], np.uint64), np.array([1])], {}, ValueError, "item at place 0 of row 0"),
     ],
 )
 def test_bad_lists_are_refused(rows: Any, options: dict[str, Any], error: Any, text: str) -> None:

@@ -67,6 +67,25 @@ def test_backward_is_the_transpose(case: Case, from_end: bool, device: str) -> N
         assert np.array_equal(given, s.dx * np.float32(scale))
 
 
+@pytest.mark.parametrize("from_end", [False, True])
+def test_torch_agrees(from_end: bool, device: str) -> None:
+    torch = pytest.importorskip("torch")
+    lookup = torch.nn.functional.embedding
+    s = Case("torch", (7, 0, 3, 12), 20, 17, none=0.1).make()
+    table, positions = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (s.table, s.positions))
+    some = torch.tensor(s.ids >= 0)[:, None]
+    place = torch.tensor(places(s.row_ptr, len(s.positions), from_end))
+    x = torch.where(some, 1.5 * lookup(torch.tensor(s.ids.clip(0)), table), 0.0) + lookup(place, positions)
+    x.backward(torch.tensor(s.dx, dtype=torch.float64))
+    how = {"scale": 1.5, "from_end": from_end, "device": device}
+    got = ops.embedding_forward(s.table, s.ids, s.row_ptr, positions=s.positions, **how)
+    dx = s.dx.copy()
+    dpositions = ops.embedding_backward(dx, s.row_ptr, n_positions=len(s.positions), **how)
+    dtable = ops.table_add(np.zeros_like(s.table), s.ids, dx=dx, device=device)
+    for ours, theirs in ((got, x.detach()), (dpositions, positions.grad), (dtable, table.grad)):
+        assert np.abs(ours - theirs.numpy()).max() < 1e-5
+
+
 def test_positions_of_long_batches_sum_in_a_fixed_tree(device: str) -> None:
     rng = np.random.default_rng(1)
     row_ptr = np.concatenate([[0], np.cumsum(rng.integers(0, 60, 200))])

@@ -79,6 +79,50 @@ def error(got: Any, exact: Any) -> float:
 
 
 @by_case
+def torch_loss(kind: str, p: Any, x: Any) -> Any:
+    """Return the loss of a row in torch, p the score of the target, x those of the other candidates."""
+    torch = pytest.importorskip("torch")
+    log_sigmoid, beta, reg = torch.nn.functional.logsigmoid, OPTIONS["beta"], OPTIONS["regularization"]
+    w = torch.softmax(x, 0)
+    ranked = torch.sigmoid(x - p) + torch.sigmoid(x**2)
+    if kind == "softmax":
+        return torch.nn.functional.cross_entropy(torch.cat([p[None], x])[None], torch.zeros(1, dtype=torch.long))
+    if kind == "bce":
+        return -beta * log_sigmoid(p) - log_sigmoid(-x).sum()
+    if kind == "bpr":
+        return -log_sigmoid(p - x).mean()
+    if kind == "bpr_max":
+        return -torch.log((w * torch.sigmoid(p - x)).sum()) + reg * (w * x**2).sum()
+    return ranked.mean() if kind == "top1" else (w * ranked).sum()
+
+
+@by_op
+def test_torch_agrees(kind: str, op: str, device: str) -> None:
+    torch = pytest.importorskip("torch")
+    case = Case("torch", 30, 40, 12)
+    p = case.make(np.float64)
+    given = [torch.tensor(p[name], requires_grad=True) for name in ("h", "table", "bias")]
+    h, table, bias = given
+    constant = bias if op == "softmax" else bias - torch.tensor(p["log_q"])
+    total = torch.zeros((), dtype=torch.float64)
+    for t in np.flatnonzero(p["targets"] >= 0):
+        target = p["targets"][t]
+        others = np.flatnonzero(np.arange(case.n) != target)
+        if op == "shared":
+            others = np.flatnonzero(p["ids"] != p["ids"][target])
+        elif op == "row":
+            others = p["negatives"][t][p["negatives"][t] >= 0]
+        every = torch.tensor(np.r_[target, others].astype(np.int64))
+        s = table[every] @ h[t] + constant[every]
+        total = total + float(p["weights"][t]) * torch_loss(kind, s[0], s[1:])
+    total.backward()
+    loss, *gradients = run(case, kind, op, device)
+    assert loss == pytest.approx(float(total.detach()), rel=1e-5)
+    for ours, theirs in zip(gradients, given, strict=True):
+        expected_gradient = OPTIONS["scale"] * theirs.grad.numpy()
+        assert error(ours, expected_gradient) < 1e-5
+
+
 @by_op
 def test_is_as_exact_as_plain_float32(case: Case, kind: str, op: str, device: str) -> None:
     exact, plain = expected(case, kind, op, np.float64), expected(case, kind, op, np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import operator
 import os
 import platform
 import sys
@@ -152,11 +153,15 @@ def resolve_threads(n_threads: int | None = None) -> int:
         ValueError: it, or the variable that was read, is not a positive number.
     """
     if n_threads is not None:
-        if isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
+        try:
+            number = operator.index(n_threads)  # what could only be rounded to an integer has none
+        except TypeError:
+            number = None
+        if number is None or isinstance(n_threads, bool):
             raise TypeError(message("n_threads", type(n_threads).__name__, "an int or None"))
-        if n_threads < 1:
-            raise ValueError(message("n_threads", n_threads, "at least 1", "pass None to use every CPU granted"))
-        return min(int(n_threads), 1024)
+        if number < 1:
+            raise ValueError(message("n_threads", number, "at least 1", "pass None to use every CPU granted"))
+        return min(number, 1024)
     for name in ("RECSYS_FAST_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(name, "").strip()
         if not text:

@@ -11,7 +11,6 @@ void bind_conv(pybind11::module_& m);
 void bind_csr(pybind11::module_& m);
 void bind_embedding(pybind11::module_& m);
 void bind_attention(pybind11::module_& m);
-void bind_csr(pybind11::module_& m);
 void bind_feed_forward(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
 void bind_fm(pybind11::module_& m);

@@ -119,6 +119,13 @@ void with_stepper(float* param, float* m, float* v, const OptimizerForm& form, U
   }
 }
 
+// Squares of numbers beyond 1.8e19 exceed float32.
+double wide_square_sum(const float* x, int64_t n) {
+  double sum = 0.0;
+  for (int64_t k = 0; k < n; ++k) sum += static_cast<double>(x[k]) * static_cast<double>(x[k]);
+  return sum;
+}
+
 }  // namespace
 
 template <>
@@ -176,7 +183,8 @@ double square_sum<Cpu>(const float* x, int64_t n, int n_threads) {
     double sum = 0.0;
     for (int64_t k = begin; k < end; k += kBlock) {
       const int64_t size = std::min(kBlock, end - k);
-      sum += static_cast<double>(dot(x + k, x + k, size));
+      const float squares = dot(x + k, x + k, size);
+      sum += std::isfinite(squares) ? static_cast<double>(squares) : wide_square_sum(x + k, size);
     }
     parts[begin / kChunk] = sum;
   });

@@ -18,8 +18,8 @@ Drop = tuple[np.uint64, np.uint64, np.uint64, float]
 
 @serial
 def dropout_key(rate: float, seed: Int, step: Int, site: Int) -> Drop:
-    """Return the masks of one place (``site``) in a network in one step; rate in [0, 1)."""
-    threshold = np.int64(np.rint(rate * 65536.0))
+    """Return the masks of one place (``site``) in a network in one step; rate in [0, 1), a float32 as in C++."""
+    threshold = np.int64(np.rint(np.float64(np.float32(rate)) * 65536.0))
     if threshold > 65535:
         threshold = np.int64(65535)
     words = draw4(seed, step, site, 0)

@@ -196,7 +196,7 @@ class FFM(FactorizationMachine):
             self.fields_ = self._merged(_of_columns(X, fields))
         try:
             return self._partial_fit(X, y, sample_weight, groups, n_epochs)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, IndexError):
             self.fields_ = kept
             raise
 

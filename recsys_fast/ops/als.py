@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import DivergedError, message
+from recsys_fast.ops.arguments import as_number, check_apart
 from recsys_fast.ops.csr import Csr, as_csr
-from recsys_fast.ops.gram import as_writable, check_apart, gram, gram_eigen, rows_rotate
+from recsys_fast.ops.gram import as_writable, gram, gram_eigen, rows_rotate
 from recsys_fast.ops.topk import as_count, as_factors
 
 F32 = NDArray[np.float32]
@@ -28,17 +29,6 @@ class _Problem(NamedTuple):
     targets: F32
     scalars: tuple[float, float, float, float]  # target_offset, regularization, nu, unobserved_weight
     biased: bool
-
-
-def _number(value: Any, name: str, lowest: float | None = 0.0) -> float:
-    """Return ``value`` as a float that float32 can hold and that is not below ``lowest``."""
-    if isinstance(value, (bool, np.bool_, str)) or not hasattr(value, "__float__"):
-        raise TypeError(message(name, type(value).__name__, "a number"))
-    number = float(value)
-    bound = float(np.finfo(np.float32).max)
-    if not -bound <= number <= bound or (lowest is not None and number < lowest):
-        raise ValueError(message(name, number, "a finite number" + ("" if lowest is None else f", at least {lowest}")))
-    return number
 
 
 def _place(device: str, n_threads: int | None) -> dict[str, Any]:
@@ -74,8 +64,8 @@ def _check_problem(
         linear = _targets(targets, csr)
     elif targets:
         weights, linear = _EMPTY, np.ones(csr.nnz, np.float32) if csr.values is None else csr.values
-    offset, w0 = _number(target_offset, "target_offset", None), _number(unobserved_weight, "unobserved_weight")
-    scalars = (offset, _number(regularization, "regularization"), _number(nu, "nu"), w0)
+    offset, w0 = as_number(target_offset, "target_offset", None), as_number(unobserved_weight, "unobserved_weight")
+    scalars = (offset, as_number(regularization, "regularization"), as_number(nu, "nu"), w0)
     explicit = given or bool(targets)
     if explicit and offset:
         raise ValueError(message("target_offset", offset, "0 where targets are given", "add it to the targets"))
@@ -167,7 +157,8 @@ def als_sweep(
     Raises:
         TypeError: ``x`` is not a float32 array, or another argument is of a wrong type.
         ValueError: shapes disagree (a transposed matrix is named as such), values out of range or not finite, ``x``
-            read-only, not contiguous or sharing memory with ``y``, options that exclude each other.
+            read-only, not contiguous or sharing memory with ``y``, options that exclude each other, or y^T y exceeds
+            float32 where it has to be computed.
         DivergedError: the solution is not finite; ``x`` holds it.
 
     References:
@@ -216,6 +207,14 @@ def _spectrum(spectrum: ArrayLike, d: int) -> F32:
     return values
 
 
+def _gram(table: F32, name: str, place: dict[str, Any]) -> F32:
+    """Return the Gram matrix of a checked table; what can still go wrong is that it exceeds float32."""
+    try:
+        return gram(table, **place)
+    except ValueError:
+        raise ValueError(message(f"{name}^T {name} exceeds float32", mend=f"scale {name} down")) from None
+
+
 def als_loss(
     x: ArrayLike,
     y: ArrayLike,
@@ -249,11 +248,12 @@ def als_loss(
         n_threads: number of threads; None for every CPU granted. The bits do not depend on it.
 
     Returns:
-        The loss in float64; not finite where scores overflow float32.
+        The loss in float64; not finite where scores or squares overflow float32.
 
     Raises:
         TypeError: an argument of a wrong type.
-        ValueError: shapes disagree, or values are out of range or not finite.
+        ValueError: shapes disagree, values are out of range or not finite, or x^T x or y^T y, which
+            ``unobserved_weight`` needs, exceeds float32.
     """
     rows, place = as_factors(x, "x"), _place(device, n_threads)
     problem = _check_problem(
@@ -263,7 +263,7 @@ def als_loss(
     if problem.scalars[3] == 0.0:
         gram_x = gram_y = np.zeros((d, d), np.float32)
     else:
-        gram_x, gram_y = gram(rows, **place), gram(problem.y, **place)
+        gram_x, gram_y = _gram(rows, "x", place), _gram(problem.y, "y", place)
     counts = np.bincount(problem.csr.col_idx, minlength=len(problem.y)).astype(np.int64, copy=False)
     loss = backend.get(place["device"]).als_loss(
         rows, problem.y, gram_x, gram_y, problem.csr.row_ptr, problem.csr.col_idx, problem.weights, problem.targets,

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_integer, as_record, check_apart
 from recsys_fast.ops.block_arguments import (
     NO_ROWS,
     as_eps,
     as_masks,
     as_norm,
-    as_out,
     as_rate,
     as_row_ptr,
     as_rows,
     as_vector,
 )
-from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.gram import as_writable
+from recsys_fast.ops.topk import as_out
 
 F32 = NDArray[np.float32]
 
@@ -73,14 +74,17 @@ class _Weights(NamedTuple):
     gamma: F32
     beta: F32
 
+    def arrays(self) -> tuple[F32, ...]:
+        return (self.w_qkv, self.b_qkv, self.w_out, self.b_out, self.gamma, self.beta)
 
-def _as_weights(weights: AttentionWeights, norm: str, d: int, n_heads: Any) -> _Weights:
+
+def _as_weights(weights: AttentionWeights, norm: str, d: int, n_heads: int) -> _Weights:
+    as_record(weights, "weights", AttentionWeights, "parameters by name")
     w_qkv = as_rows(weights.w_qkv, "w_qkv", (d, 3 * d))
     w_out = NO_ROWS if weights.w_out is None else as_rows(weights.w_out, "w_out", (d, d))
     if weights.w_out is None and weights.b_out is not None:
         raise ValueError(message("b_out without w_out", mend="pass both, or neither"))
-    if isinstance(n_heads, bool) or not hasattr(n_heads, "__index__"):
-        raise TypeError(message("n_heads", type(n_heads).__name__, "an int"))
+    n_heads = as_integer(n_heads, "n_heads")
     if d == 0 or n_heads < 1 or d % n_heads:
         raise ValueError(message("n_heads", n_heads, f"a divisor of the width {d}"))
     b_qkv, b_out = as_vector(weights.b_qkv, "b_qkv", 3 * d), as_vector(weights.b_out, "b_out", d)
@@ -119,7 +123,7 @@ def attention_block_forward(
         causal: whether a row sees itself and earlier rows only.
         norm: "none"; "pre": x + D(f(LN x, LN x)); "post": LN(x + D(f(x, x))); "query": LN x + D(f(LN x, x)), as in
             SASRec (Kang, McAuley 2018).
-        eps: added to the layer norm's variances.
+        eps: added to the layer norm's variances; above 0.
         attention_dropout: rate of D', in [0, 1).
         dropout: rate of D, in [0, 1).
         seed: of the masks, which are a function of (seed, step, site, row, column).
@@ -134,12 +138,13 @@ def attention_block_forward(
 
     Raises:
         TypeError: an argument of a wrong type.
-        ValueError: shapes that do not fit, numbers that are not finite or out of range.
+        ValueError: shapes that do not fit, numbers that are not finite or out of range, or ``out`` shares memory with
+            an input.
     """
     rows = as_rows(x, "x")
     n, d = rows.shape
     w, pointers = _as_weights(weights, norm, d, n_heads), as_row_ptr(row_ptr, n, MAX_LENGTH)
-    y = as_out(out, rows.shape, (rows, w.w_qkv, w.b_qkv, w.w_out, w.b_out, w.gamma, w.beta))
+    y = as_out(out, "out", rows.shape, np.float32, (rows, pointers, *w.arrays()))
     stats, mid = (n, 2) if w.norm else (0, 0), (n, d) if norm == "post" else (0, 0)
     shapes = ((n, 3 * d), (n, d), (n, n_heads), stats, mid)
     saved = AttentionSaved(*(np.empty(shape, np.float32) for shape in shapes))
@@ -188,12 +193,13 @@ def attention_block_backward(
     w, pointers = _as_weights(weights, norm, d, n_heads), as_row_ptr(row_ptr, n, MAX_LENGTH)
     given = as_rows(dy, "dy", (n, d))
     shapes = ((n, 3 * d), (n, d), (n, n_heads), (n, 2) if w.norm else None, (n, d) if norm == "post" else None)
+    as_record(saved, "saved", AttentionSaved, "the second result of attention_block_forward")
     kept = [
         NO_ROWS if shape is None else as_rows(array, f"saved.{name}", shape)
         for array, name, shape in zip(saved, AttentionSaved._fields, shapes, strict=True)
     ]
-    dx, present = np.empty((n, d), np.float32), (w.w_qkv, w.b_qkv, w.w_out, w.b_out, w.gamma, w.beta)
-    dw_qkv, db_qkv, dw_out, db_out, dgamma, dbeta = (np.empty_like(array) for array in present)
+    dx = np.empty((n, d), np.float32)
+    dw_qkv, db_qkv, dw_out, db_out, dgamma, dbeta = (np.empty_like(array) for array in w.arrays())
     backend.get(device).attention_block_backward(
         dx, dgamma, dbeta, dw_qkv, db_qkv, dw_out, db_out, given, *kept, rows, pointers, w.gamma, w.beta, w.w_qkv,
         w.w_out, int(n_heads), bool(causal), w.norm, as_rate(attention_dropout, "attention_dropout"),
@@ -230,7 +236,9 @@ def attention_block_step(
 
     Raises:
         TypeError: an argument of a wrong type.
-        ValueError: shapes that do not fit, numbers that are not finite or out of range.
+        ValueError: shapes that do not fit, numbers that are not finite or out of range, caches that share memory with
+            each other, the row or a parameter.
+        IndexError: ``place`` is not below P.
     """
     row = as_rows(np.asarray(x).reshape(1, -1), "x")[0]
     d = len(row)
@@ -240,13 +248,15 @@ def attention_block_step(
     if caches[0].shape[1] != d or caches[0].shape != caches[1].shape:
         got = f"{caches[0].shape} and {caches[1].shape}"
         raise ValueError(message("shapes of keys and values", got, f"both (P, {d})"))
-    if isinstance(place, bool) or not hasattr(place, "__index__"):
-        raise TypeError(message("place", type(place).__name__, "an int"))
-    if not 0 <= place < len(caches[0]):
-        raise ValueError(message("place", place, f"0 to {len(caches[0]) - 1}"))
+    for name, cache in zip(("keys", "values"), caches, strict=True):
+        for given in (row, *w.arrays()):
+            check_apart(cache, name, given, "an input", f"pass {name}.copy() and keep it: it is changed in place")
+    at = as_integer(place, "place")
+    if not 0 <= at < len(caches[0]):
+        raise IndexError(message("place", at, f"0 <= place < {len(caches[0])}"))
     y = np.empty(d, np.float32)
     backend.get(device).attention_block_step(
-        y, *caches, row, int(place), w.gamma, w.beta, w.w_qkv, w.b_qkv, w.w_out, w.b_out, int(n_heads), w.norm,
+        y, *caches, row, at, w.gamma, w.beta, w.w_qkv, w.b_qkv, w.w_out, w.b_out, int(n_heads), w.norm,
         as_eps(eps), backend.resolve_threads(n_threads),
     )  # fmt: skip
     return y

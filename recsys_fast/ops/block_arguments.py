@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast.errors import message
-from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.arguments import as_number
 from recsys_fast.ops.negatives import counter
 from recsys_fast.ops.topk import as_factors
 
@@ -38,11 +37,10 @@ def as_masks(seed: Any, step: Any, site: Any) -> Masks:
 
 def as_rate(rate: Any, name: str) -> float:
     """Return the rate of a dropout after checking that it is in [0, 1)."""
-    if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
-        raise TypeError(message(name, type(rate).__name__, "a number"))
-    if not 0.0 <= float(rate) < 1.0:
+    number = as_number(rate, name, None)
+    if not 0.0 <= number < 1.0:
         raise ValueError(message(name, rate, "0 <= rate < 1"))
-    return float(rate)
+    return number
 
 
 def as_dropout(rate: Any, seed: Any, step: Any, site: Any, name: str = "dropout") -> tuple[float, int, int, int]:
@@ -89,7 +87,15 @@ def as_vector(array: ArrayLike | None, name: str, size: int) -> F32:
     return vector
 
 
-def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None) -> I64:
+def as_input(x: ArrayLike, name: str = "x") -> F32:
+    """Return rows that have a column; errors as ``as_rows``."""
+    rows = as_rows(x, name)
+    if rows.shape[1] == 0:
+        raise ValueError(message(f"columns of {name}", 0, "at least 1"))
+    return rows
+
+
+def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None, name: str = "row_ptr") -> I64:
     """Return ``row_ptr`` as contiguous int64 after checking that it cuts ``n_rows`` rows into sequences.
 
     Raises:
@@ -98,19 +104,20 @@ def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None) -
     """
     given = np.asarray(row_ptr)
     if given.dtype.kind not in "iu":
-        raise TypeError(message("dtype of row_ptr", given.dtype, "an integer dtype"))
+        raise TypeError(message(f"dtype of {name}", given.dtype, "an integer dtype"))
     if given.ndim != 1 or len(given) == 0:
-        raise ValueError(message("shape of row_ptr", given.shape, "(n_sequences + 1,)"))
+        raise ValueError(message(f"shape of {name}", given.shape, "(n_sequences + 1,)"))
     pointers = np.require(given, np.int64, ["C", "A", "E"])
     if pointers[0] != 0 or pointers[-1] != n_rows:
-        raise ValueError(message("row_ptr", f"{pointers[0]} to {pointers[-1]}", f"0 to {n_rows}, the number of rows"))
-    lengths = np.diff(pointers)
-    if len(lengths) and lengths.min() < 0:
-        at = int(np.argmax(lengths < 0))
-        raise ValueError(message(f"row_ptr[{at + 1}]", pointers[at + 1], f"at least row_ptr[{at}] = {pointers[at]}"))
-    if max_length is not None and len(lengths) and lengths.max() > max_length:
+        raise ValueError(message(name, f"{pointers[0]} to {pointers[-1]}", f"0 to {n_rows}, the number of rows"))
+    falls = pointers[1:] < pointers[:-1]  # not by differences, which may wrap around
+    if falls.any():
+        at = int(np.argmax(falls))
+        raise ValueError(message(f"{name}[{at + 1}]", pointers[at + 1], f"at least {name}[{at}] = {pointers[at]}"))
+    longest = 0 if max_length is None else int(np.diff(pointers).max(initial=0))
+    if max_length is not None and longest > max_length:
         mend = "keep the most recent rows of each sequence"
-        raise ValueError(message("length of a sequence", int(lengths.max()), f"at most {max_length}", mend))
+        raise ValueError(message("length of a sequence", longest, f"at most {max_length}", mend))
     return pointers
 
 
@@ -127,21 +134,8 @@ def as_norm(norm: str, gamma: ArrayLike | None, beta: ArrayLike | None, d: int) 
 
 
 def as_eps(eps: Any) -> float:
-    """Return the number added to a variance after checking that it is finite and not negative."""
-    if isinstance(eps, bool) or not isinstance(eps, numbers.Real):
-        raise TypeError(message("eps", type(eps).__name__, "a number"))
-    if not 0.0 <= float(eps) < np.inf:
-        raise ValueError(message("eps", eps, "a finite number, 0 or more"))
-    return float(eps)
-
-
-def as_out(out: F32 | None, shape: tuple[int, int], apart: Sequence[F32]) -> F32:
-    """Return ``out``, or a new array, after checking that the operation can write its result into it."""
-    if out is None:
-        return np.empty(shape, np.float32)
-    rows = as_writable(out, "out")
-    if rows.shape != shape:
-        raise ValueError(message("shape of out", rows.shape, str(shape)))
-    for other in apart:
-        check_apart(rows, "out", other, "an input")
-    return rows
+    """Return a number that is above 0 in float32 too: it keeps a division by the root of a sum of squares finite."""
+    number = as_number(eps, "eps", None)
+    if not np.float32(number) > 0.0:
+        raise ValueError(message("eps", eps, "a finite number above 0 in float32"))
+    return number

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.block_arguments import as_dropout, as_rows, as_vector
-from recsys_fast.ops.topk import as_count
+from recsys_fast.ops.topk import as_count, as_out
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -50,6 +50,7 @@ def caser_forward(
     seed: int = 0,
     step: int = 0,
     site: int = 0,
+    out: F32 | None = None,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> tuple[F32, I32]:
@@ -70,6 +71,7 @@ def caser_forward(
         window: L.
         dropout: share of z that D sets to 0, in [0, 1); the others are scaled up.
         seed, step, site: which mask; the same in the backward pass.
+        out: z, ``(n, L n_h + n_v d) float32``, C-contiguous, to write into; None for a new array.
         device: backend.
         n_threads: number of threads; None for every CPU granted. The bits do not depend on it.
 
@@ -78,15 +80,17 @@ def caser_forward(
         it is 0.
 
     Raises:
-        TypeError: an array holds no real numbers, or an integer argument is none.
-        ValueError: shapes do not fit, a number is not finite, or a rate is outside [0, 1).
+        TypeError: an array holds no real numbers, an integer argument is none, or ``out`` is not float32.
+        ValueError: shapes do not fit, a number is not finite, a rate is outside [0, 1), or ``out`` shares memory with
+            an input.
     """
     rows, horizontal, vertical, length = _as_windows(x, w_h, w_v, window)
     n, d, n_h, n_v = len(rows) // length, rows.shape[1], horizontal.shape[1], vertical.shape[1]
     biases = as_vector(b_h, "b_h", length * n_h), as_vector(b_v, "b_v", n_v)
     masks = as_dropout(dropout, seed, step, site)
-    z, argmax = np.empty((n, length * n_h + n_v * d), np.float32), np.empty((n, length * n_h), np.int32)
     weights, sizes = (horizontal, biases[0], vertical, biases[1]), (length, n_h, n_v)
+    z = as_out(out, "out", (n, length * n_h + n_v * d), np.float32, (rows, *weights))
+    argmax = np.empty((n, length * n_h), np.int32)
     threads = backend.resolve_threads(n_threads)
     backend.get(device).caser_forward(z, argmax, rows, *weights, *sizes, *masks, threads)
     return z, argmax
@@ -129,10 +133,10 @@ def caser_backward(
         raise TypeError(message("dtype of argmax", given.dtype, "int32"))
     if given.shape != (n, length * n_h):
         raise ValueError(message("shape of argmax", given.shape, f"{(n, length * n_h)}"))
-    places = np.ascontiguousarray(given, np.int32)
     last = np.repeat(length - np.arange(1, length + 1), n_h)
-    if ((places < -1) | (places > last)).any():
+    if ((given < -1) | (given > last)).any():
         raise ValueError(message("argmax names a place outside its window", mend="pass caser_forward's second result"))
+    places = np.ascontiguousarray(given, np.int32)
     masks = as_dropout(dropout, seed, step, site)
     out = CaserGradients(
         np.empty_like(rows), np.empty_like(horizontal), np.empty(length * n_h, np.float32),

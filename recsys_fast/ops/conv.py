@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.block_arguments import as_dropout, as_eps, as_row_ptr, as_rows, as_vector
-from recsys_fast.ops.topk import as_count
+from recsys_fast.ops.arguments import as_record
+from recsys_fast.ops.block_arguments import as_dropout, as_eps, as_input, as_row_ptr, as_rows, as_vector
+from recsys_fast.ops.topk import as_count, as_out
 
 F32 = NDArray[np.float32]
 
@@ -47,13 +48,6 @@ class _Layer(NamedTuple):
     beta: F32
 
 
-def _as_input(x: ArrayLike) -> F32:
-    rows = as_rows(x, "x")
-    if rows.shape[1] == 0:
-        raise ValueError(message("columns of x", 0, "at least 1"))
-    return rows
-
-
 def _as_weights(w: ArrayLike, name: str, d: int) -> F32:
     weights = as_rows(w, name, (None, d))
     if len(weights) == 0 or len(weights) % d:
@@ -85,6 +79,7 @@ def causal_conv_block_forward(
     seed: int = 0,
     step: int = 0,
     site: int = 0,
+    out: F32 | None = None,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> tuple[F32, ConvSaved]:
@@ -100,9 +95,10 @@ def causal_conv_block_forward(
         w1, w2: ``(kernel_size d, d)``, oldest tap first.
         b1, gamma1, beta1, b2, gamma2, beta2: ``(d,)``.
         dilation: l, at least 1.
-        eps: added to the variance.
+        eps: added to the variance; above 0.
         dropout: share of the second convolution's results that D sets to 0, in [0, 1); the others are scaled up.
         seed, step, site: which mask; the same in the backward pass.
+        out: ``(n_rows, d) float32``, C-contiguous, to write into; None for a new array.
         device: backend.
         n_threads: number of threads; None for every CPU granted. The bits do not depend on it.
 
@@ -112,9 +108,9 @@ def causal_conv_block_forward(
     Raises:
         TypeError: an array holds no real numbers (``row_ptr``: no integers), or an integer argument is none.
         ValueError: shapes do not fit, a number is not finite, ``row_ptr`` does not cut x into sequences, ``dilation``
-            is below 1, ``eps`` is not positive, or a rate is outside [0, 1).
+            is below 1, ``eps`` is not positive, a rate is outside [0, 1), or ``out`` shares memory with an input.
     """
-    rows = _as_input(x)
+    rows = as_input(x)
     n, d = rows.shape
     pointers = as_row_ptr(row_ptr, n)
     layers = [
@@ -125,13 +121,11 @@ def causal_conv_block_forward(
         )
     ]
     taps, places = _same_taps(layers[0].w, layers[1].w), as_count(dilation, "dilation", 1)
-    if as_eps(eps) == 0.0:
-        raise ValueError(message("eps", eps, "a positive number"))
-    masks = as_dropout(dropout, seed, step, site)
-    y, normal1, normal2 = (np.empty_like(rows) for _ in range(3))
-    saved = ConvSaved(normal1, normal2, np.empty((n, 2), np.float32))
+    added, masks = as_eps(eps), as_dropout(dropout, seed, step, site)
+    y = as_out(out, "out", rows.shape, np.float32, (rows, pointers, *layers[0], *layers[1]))
+    saved = ConvSaved(np.empty_like(rows), np.empty_like(rows), np.empty((n, 2), np.float32))
     backend.get(device).causal_conv_block_forward(
-        y, *saved, rows, pointers, *layers[0], *layers[1], taps, places, float(eps), *masks,
+        y, *saved, rows, pointers, *layers[0], *layers[1], taps, places, added, *masks,
         backend.resolve_threads(n_threads),
     )  # fmt: skip
     return y, saved
@@ -171,10 +165,11 @@ def causal_conv_block_backward(
         ValueError: shapes do not fit, a number is not finite, ``row_ptr`` does not cut x into sequences, ``dilation``
             is below 1, or a rate is outside [0, 1).
     """
-    rows = _as_input(x)
+    rows = as_input(x)
     n, d = rows.shape
     pointers, gradient = as_row_ptr(row_ptr, n), as_rows(dy, "dy", (n, d))
-    kept = [as_rows(saved[i], f"saved.{saved._fields[i]}", (n, 2 if i == 2 else d)) for i in range(3)]
+    as_record(saved, "saved", ConvSaved, "the second result of causal_conv_block_forward")
+    kept = [as_rows(saved[i], f"saved.{name}", (n, 2 if i == 2 else d)) for i, name in enumerate(ConvSaved._fields)]
     weights1, weights2 = _as_weights(w1, "w1", d), _as_weights(w2, "w2", d)
     scales = [as_vector(v, name, d) for name, v in (("gamma1", gamma1), ("beta1", beta1))]
     more = [as_vector(v, name, d) for name, v in (("gamma2", gamma2), ("beta2", beta2))]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.block_arguments import ACTIVATIONS, NO_ROWS, as_choice, as_dropout, as_rows, as_vector
+from recsys_fast.ops.topk import as_out
 
 F32 = NDArray[np.float32]
 
@@ -43,6 +44,7 @@ def dense_forward(
     seed: int = 0,
     step: int = 0,
     site: int = 0,
+    out: F32 | None = None,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> tuple[F32, F32]:
@@ -56,6 +58,7 @@ def dense_forward(
             Hendrycks, Gimpel 2016), "tanh", "sigmoid" or "identity".
         dropout: share of the outputs that D sets to 0, in [0, 1); the others are scaled up.
         seed, step, site: which mask; the same in the backward pass.
+        out: y, ``(n, d_out) float32``, C-contiguous, to write into; None for a new array.
         device: backend.
         n_threads: number of threads; None for every CPU granted. The bits do not depend on it.
 
@@ -63,14 +66,15 @@ def dense_forward(
         y ``(n, d_out) float32`` and pre = x w + b ``(n, d_out) float32``, with another activation than GELU ``(0, 0)``.
 
     Raises:
-        TypeError: an array holds no real numbers, or seed, step or site is no integer.
-        ValueError: shapes do not fit, a number is not finite, an unknown activation, or a rate outside [0, 1).
+        TypeError: an array holds no real numbers, seed, step or site is no integer, or ``out`` is not float32.
+        ValueError: shapes do not fit, a number is not finite, an unknown activation, a rate outside [0, 1), or ``out``
+            shares memory with an input.
     """
     rows, weights = _as_layer(x, w)
     n, d_out = len(rows), weights.shape[1]
     bias, kind = as_vector(b, "b", d_out), as_choice(activation, "activation", ACTIVATIONS)
     masks = as_dropout(dropout, seed, step, site)
-    y = np.empty((n, d_out), np.float32)
+    y = as_out(out, "out", (n, d_out), np.float32, (rows, weights, bias))
     pre = np.empty((n, d_out) if activation in _NEED_PRE else (0, 0), np.float32)
     backend.get(device).dense_forward(y, pre, rows, weights, bias, kind, *masks, backend.resolve_threads(n_threads))
     return y, pre

@@ -5,35 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, as_dropout, as_out, as_row_ptr, as_rows
+from recsys_fast.ops.arguments import as_indices, as_number
+from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, as_dropout, as_row_ptr, as_rows
 from recsys_fast.ops.gram import as_writable
 from recsys_fast.ops.negatives import counter
-
-I32 = NDArray[np.int32]
-
-
-def as_ids(ids: ArrayLike, n_rows: int, name: str = "ids") -> I32:
-    """Return ids as contiguous int32 of any shape after checking that each is a row of a table, or -1.
-
-    Raises:
-        TypeError: not integers.
-        ValueError: an id below -1, or beyond the table.
-    """
-    array = np.asarray(ids)
-    if array.size == 0:
-        return np.empty(array.shape, np.int32)
-    if array.dtype.kind not in "iu":
-        raise TypeError(message(f"dtype of {name}", array.dtype, "an integer dtype"))
-    if int(array.min()) < -1 or int(array.max()) >= n_rows:
-        at = np.unravel_index(int(np.argmax((array < -1) | (array >= n_rows))), array.shape)
-        where = ", ".join(str(int(k)) for k in at)
-        expected = f"-1 (none) or 0 <= id < {n_rows}"
-        raise ValueError(message(f"{name}[{where}]", int(array[at]), expected))
-    return np.require(array, np.int32, ["C", "A", "E"])
+from recsys_fast.ops.topk import as_out
 
 
 def _as_row_ptr(row_ptr: ArrayLike | None, n_rows: int) -> I64:
@@ -74,7 +54,7 @@ def embedding_forward(
         ids: ``(n_rows,)`` integers; -1 stands for a row of zeros, to which its position is still added.
         row_ptr: ``(n_sequences + 1,)`` integers; None is one sequence.
         positions: ``(n_positions, d)``; None for none. No sequence may be longer.
-        scale: of the table's rows.
+        scale: of the table's rows, any finite number.
         from_end: whether places count from the sequence's end.
         dropout: rate, in [0, 1).
         seed: 0 to 2^64 - 1.
@@ -89,11 +69,12 @@ def embedding_forward(
 
     Raises:
         TypeError: not numbers, ids that are not integers, or ``out`` is not float32.
-        ValueError: an id beyond the table, a sequence longer than the positions, shapes that do not fit, a number that
-            is not finite, a rate outside [0, 1).
+        ValueError: a sequence longer than the positions, shapes that do not fit, a number that is not finite, a rate
+            outside [0, 1), ``out`` shares memory with an input.
+        IndexError: an id beyond the table.
     """
     rows = as_rows(table, "table")
-    id_array = as_ids(ids, len(rows))
+    id_array = as_indices(ids, "ids", -1, len(rows))
     if id_array.ndim != 1:
         raise ValueError(message("dimensions of ids", id_array.ndim, "1"))
     pointers = _as_row_ptr(row_ptr, len(id_array))
@@ -102,10 +83,10 @@ def embedding_forward(
         if places.shape[1] != rows.shape[1]:
             raise ValueError(message("columns of positions", places.shape[1], f"those of the table, {rows.shape[1]}"))
         _check_places(pointers, len(places))
-    out = as_out(out, (len(id_array), rows.shape[1]), (rows, places))
+    out = as_out(out, "out", (len(id_array), rows.shape[1]), np.float32, (rows, places, id_array, pointers))
     backend.get(device).embedding_forward(
-        out, rows, places, id_array, pointers, float(scale), bool(from_end), *as_dropout(dropout, seed, step, site),
-        backend.resolve_threads(n_threads),
+        out, rows, places, id_array, pointers, as_number(scale, "scale", None), bool(from_end),
+        *as_dropout(dropout, seed, step, site), backend.resolve_threads(n_threads),
     )  # fmt: skip
     return out
 
@@ -140,7 +121,7 @@ def embedding_backward(
         dpositions ``(n_positions, d) float32``.
 
     Raises:
-        TypeError: ``dout`` is not a float32 array.
+        TypeError: ``dout`` is not a float32 array, or an argument is no number.
         ValueError: ``dout`` is not 2-D, not contiguous or read-only, or an argument is out of its range.
     """
     rows = as_writable(dout, "dout")
@@ -150,8 +131,8 @@ def embedding_backward(
         _check_places(pointers, n_positions)
     dpositions = np.empty((n_positions, rows.shape[1]), np.float32)
     backend.get(device).embedding_backward(
-        rows, dpositions, pointers, float(scale), bool(from_end), *as_dropout(dropout, seed, step, site),
-        backend.resolve_threads(n_threads),
+        rows, dpositions, pointers, as_number(scale, "scale", None), bool(from_end),
+        *as_dropout(dropout, seed, step, site), backend.resolve_threads(n_threads),
     )  # fmt: skip
     return dpositions
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_record
 from recsys_fast.ops.block_arguments import (
     ACTIVATIONS,
     NO_ROWS,
@@ -16,11 +17,11 @@ from recsys_fast.ops.block_arguments import (
     as_eps,
     as_masks,
     as_norm,
-    as_out,
     as_rate,
     as_rows,
     as_vector,
 )
+from recsys_fast.ops.topk import as_out
 
 F32 = NDArray[np.float32]
 
@@ -63,6 +64,7 @@ class _Weights(NamedTuple):
 
 
 def _as_weights(weights: FeedForwardWeights, norm: str, d: int) -> _Weights:
+    as_record(weights, "weights", FeedForwardWeights, "parameters by name")
     w1 = as_rows(weights.w1, "w1", (d, None))
     h = w1.shape[1]
     w2 = as_rows(weights.w2, "w2", (h, d))
@@ -95,7 +97,7 @@ def feed_forward_block_forward(
         weights: parameters.
         activation: g: "relu", "gelu" (x Phi(x)), "gelu_tanh" (Hendrycks, Gimpel 2016), "tanh", "sigmoid", "identity".
         norm: "none"; "pre": x + D(f(LN x)); "post": LN(x + D(f(x))); "query": LN x + D(f(LN x)).
-        eps: added to the layer norm's variances.
+        eps: added to the layer norm's variances; above 0.
         dropout_hidden: rate of D', in [0, 1).
         dropout: rate of D, in [0, 1).
         seed: of the masks, which are a function of (seed, step, site, row, column).
@@ -110,12 +112,13 @@ def feed_forward_block_forward(
 
     Raises:
         TypeError: an argument of a wrong type.
-        ValueError: shapes that do not fit, numbers that are not finite or out of range.
+        ValueError: shapes that do not fit, numbers that are not finite or out of range, or ``out`` shares memory with
+            an input.
     """
     rows = as_rows(x, "x")
     n, d = rows.shape
     w, kind = _as_weights(weights, norm, d), as_choice(activation, "activation", ACTIVATIONS)
-    y = as_out(out, rows.shape, (rows, w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
+    y = as_out(out, "out", rows.shape, np.float32, (rows, w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
     stats = np.empty((n, 2), np.float32) if w.norm else NO_ROWS
     mid = np.empty((n, d), np.float32) if norm == "post" else NO_ROWS
     saved = FeedForwardSaved(np.empty((n, w.w1.shape[1]), np.float32), stats, mid)
@@ -160,6 +163,7 @@ def feed_forward_block_backward(
     n, d = rows.shape
     w, kind = _as_weights(weights, norm, d), as_choice(activation, "activation", ACTIVATIONS)
     given, h = as_rows(dy, "dy", (n, d)), w.w1.shape[1]
+    as_record(saved, "saved", FeedForwardSaved, "the second result of feed_forward_block_forward")
     hidden = as_rows(saved.hidden, "saved.hidden", (n, h))
     stats = as_rows(saved.stats, "saved.stats", (n, 2)) if w.norm else NO_ROWS
     mid = as_rows(saved.mid, "saved.mid", (n, d)) if norm == "post" else NO_ROWS

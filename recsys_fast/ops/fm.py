@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_number
 from recsys_fast.ops.csr import Csr, as_csr, csr_transpose
 from recsys_fast.ops.fm_data import EMPTY, Pairs, as_fields, as_labels, as_numbers
 from recsys_fast.ops.gram import as_writable
@@ -23,15 +24,6 @@ I32 = NDArray[np.int32]
 LOSSES = {"squared": 0, "logistic": 1, "bpr": 2}
 OPTIMIZERS = {"sgd": 0, "adagrad": 1, "adam": 2}
 _NO_STEPS = np.empty(0, np.int32)
-
-
-def _number(value: Any, name: str, lowest: float = 0.0) -> float:
-    if isinstance(value, (bool, np.bool_, str)) or not hasattr(value, "__float__"):
-        raise TypeError(message(name, type(value).__name__, "a number"))
-    number = float(value)
-    if not lowest <= number < float(np.finfo(np.float32).max):
-        raise ValueError(message(name, number, f"a finite number, at least {lowest:g}"))
-    return number
 
 
 def _place(device: str, n_threads: int | None) -> dict[str, Any]:
@@ -143,6 +135,7 @@ def fm_epoch(
 
     Raises:
         TypeError, ValueError: arrays of wrong types or shapes, targets of another kind, values out of range.
+        IndexError: a row or group of ``Pairs``, or a field, out of range.
 
     References:
         Rendle: Factorization Machines, 2010, and Factorization Machines with libFM, 2012. Rendle et al.: BPR, 2009.
@@ -187,8 +180,9 @@ def prepare_epoch(
     run = module.ffm_epoch if aware else module.fm_epoch
     arrays = (rows, moments, counts, memory, csr.row_ptr, csr.col_idx, csr.or_empty(), *aware, y, weight, *pairs)
     numbers = (
-        kind, method, _number(learning_rate, "learning_rate"), _number(weight_regularization, "weight_regularization"),
-        _number(factor_regularization, "factor_regularization"), as_count(batch_size, "batch_size", 1),
+        kind, method, as_number(learning_rate, "learning_rate"),
+        as_number(weight_regularization, "weight_regularization"),
+        as_number(factor_regularization, "factor_regularization"), as_count(batch_size, "batch_size", 1),
         counter(seed, "seed", 64),
     )  # fmt: skip
     return lambda epoch: float(run(*arrays, *numbers, epoch, place["n_threads"]))
@@ -220,7 +214,7 @@ def ffm_epoch(
         The sum of the losses.
 
     Raises:
-        TypeError, ValueError: as ``fm_epoch``, or fields out of range.
+        TypeError, ValueError, IndexError: as ``fm_epoch``, or fields out of range.
 
     References:
         Juan, Zhuang, Chin, Lin: Field-aware Factorization Machines for CTR Prediction, 2016.
@@ -250,7 +244,7 @@ def fm_predict(
     place = _place(device, n_threads)
     csr = _matrix(matrix, rows, place)
     out = np.empty(csr.n_rows, np.float32)
-    start = _number(bias, "bias", -float(np.finfo(np.float32).max))
+    start = as_number(bias, "bias", None)
     backend.get(place["device"]).fm_predict(
         out, rows, start, csr.row_ptr, csr.col_idx, csr.or_empty(), place["n_threads"]
     )
@@ -289,14 +283,15 @@ def ffm_predict(
         ``(n_rows,) float32``; the bias for an empty row.
 
     Raises:
-        TypeError, ValueError: shapes disagree, a field is out of range, or values are not finite.
+        TypeError, ValueError: shapes disagree, or values are not finite.
+        IndexError: a field is out of range.
     """
     field, n = as_fields(fields, np.shape(table)[0] if np.ndim(table) else 0, n_fields)
     rows = _table(table, n)
     place = _place(device, n_threads)
     csr = _matrix(matrix, rows, place)
     out = np.empty(csr.n_rows, np.float32)
-    start = _number(bias, "bias", -float(np.finfo(np.float32).max))
+    start = as_number(bias, "bias", None)
     backend.get(place["device"]).ffm_predict(
         out, rows, start, csr.row_ptr, csr.col_idx, csr.or_empty(), field, n, place["n_threads"]
     )
@@ -359,7 +354,7 @@ def fm_als_sweep(
     residual, sums = np.empty(csr.n_rows, np.float32), np.empty((csr.n_rows, rows.shape[1] - 1), np.float32)
     total = backend.get(place["device"]).fm_als_sweep(
         rows, memory, residual, sums, csr.row_ptr, csr.col_idx, csr.or_empty(), turned.row_ptr, turned.col_idx,
-        turned.or_empty(), y, weight, _number(weight_regularization, "weight_regularization"),
-        _number(factor_regularization, "factor_regularization"), place["n_threads"],
+        turned.or_empty(), y, weight, as_number(weight_regularization, "weight_regularization"),
+        as_number(factor_regularization, "factor_regularization"), place["n_threads"],
     )  # fmt: skip
     return float(total)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import I32, as_indices
+from recsys_fast.ops.topk import as_count
 
 F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 EMPTY = np.empty(0, np.float32)
@@ -67,24 +68,28 @@ class Pairs(NamedTuple):
         """Return contiguous arrays of the right types.
 
         Raises:
-            ValueError: a row or group out of range, or a group without negatives that has a positive row.
+            TypeError: not integers.
+            ValueError: arrays that do not fit each other, or a group without negatives that has a positive row.
+            IndexError: a row or group out of range.
         """
-        dtypes = (np.int32, np.int32, np.int64, np.int32)
-        pairs = Pairs(*(np.require(part, kind, ["C", "A"]) for part, kind in zip(self, dtypes, strict=True)))
-        for name in ("positives", "negatives"):
-            rows = getattr(pairs, name)
-            if rows.ndim != 1 or (len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < n_rows):
-                raise ValueError(message(f"{name} of the pairs", expected=f"rows below {n_rows}"))
-        sizes = np.diff(pairs.negative_ptr)
-        whole = pairs.negative_ptr.ndim == 1 and len(pairs.negative_ptr) and pairs.negative_ptr[0] == 0
-        if not whole or (sizes < 0).any() or pairs.negative_ptr[-1] != len(pairs.negatives):
-            raise ValueError(message(f"negative_ptr of the pairs does not ascend from 0 to {len(pairs.negatives)}"))
-        groups = pairs.groups
-        if groups.shape != pairs.positives.shape or not len(groups):
-            raise ValueError(message("positives and groups of the pairs", expected="the same number, at least 1"))
-        if not 0 <= int(groups.min()) <= int(groups.max()) < len(sizes) or not sizes[groups].all():
+        given = np.asarray(self.negative_ptr)
+        if given.dtype.kind not in "iu":
+            raise TypeError(message("dtype of negative_ptr of the pairs", given.dtype, "an integer dtype"))
+        pointers, n = np.require(given, np.int64, ["C", "A"]), np.size(self.negatives)
+        whole = pointers.ndim == 1 and len(pointers) and pointers[0] == 0 and pointers[-1] == n
+        if not whole or (pointers[1:] < pointers[:-1]).any():  # not by differences, which may wrap around
+            raise ValueError(message(f"negative_ptr of the pairs does not ascend from 0 to {n}"))
+        shapes = [np.shape(part) for part in (self.positives, self.groups, self.negatives)]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1 or shapes[0] == (0,) or len(shapes[2]) != 1:
+            got = ", ".join(map(str, shapes))
+            expected = "1-D arrays, the first two of the same number, at least 1"
+            raise ValueError(message("shapes of positives, groups and negatives of the pairs", got, expected))
+        positives = as_indices(self.positives, "positives of the pairs", 0, n_rows)
+        negatives = as_indices(self.negatives, "negatives of the pairs", 0, n_rows)
+        groups = as_indices(self.groups, "groups of the pairs", 0, len(pointers) - 1)
+        if not np.diff(pointers)[groups].all():
             raise ValueError(message("groups of the pairs", expected="groups that have negatives"))
-        return pairs
+        return Pairs(positives, groups, pointers, negatives)
 
 
 def as_numbers(array: ArrayLike, name: str, n: int | None = None, *, lowest: float | None = None) -> F32:
@@ -136,17 +141,12 @@ def as_fields(fields: ArrayLike, n_features: int, n_fields: int | None = None) -
 
     Raises:
         TypeError: not integers.
-        ValueError: another length, a negative field, or one not below ``n_fields``.
+        ValueError: another length, or ``n_fields`` is not positive.
+        IndexError: a negative field, or one not below ``n_fields``.
     """
     array = np.asarray(fields)
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(message("fields", f"dtype {array.dtype}", "integers"))
     if array.shape != (n_features,):
         raise ValueError(message("shape of fields", array.shape, f"({n_features},), the field of each column"))
-    highest = int(array.max(initial=0)) + 1
-    bound = highest if n_fields is None else n_fields
-    if n_features and (int(array.min()) < 0 or highest > bound):
-        at = int(np.flatnonzero((array < 0) | (array >= bound))[0])
-        expected = "0 or more" if n_fields is None else f"0 <= field < {bound}"
-        raise ValueError(message(f"fields[{at}]", int(array[at]), expected))
-    return np.require(array, np.int32, ["C", "A"]), bound
+    bound = 2**31 - 1 if n_fields is None else as_count(n_fields, "n_fields", 1)
+    field = as_indices(array, "fields", 0, bound)
+    return field, int(field.max(initial=0)) + 1 if n_fields is None else bound

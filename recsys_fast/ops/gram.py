@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import check_apart
 from recsys_fast.ops.topk import as_factors
 
 F32 = NDArray[np.float32]
@@ -36,12 +37,6 @@ def as_writable(array: object, name: str, ndim: int = 2) -> F32:
         mend = f"pass {name}.copy() and keep it: it is changed in place"
         raise ValueError(message(f"{name} is read-only", mend=mend))
     return array
-
-
-def check_apart(written: F32, name: str, read: F32, read_name: str) -> None:
-    """Raise ValueError where an operation would write into memory that it still reads."""
-    if np.may_share_memory(written, read):
-        raise ValueError(message(f"{name} and {read_name} share memory", mend=f"pass {read_name}.copy()"))
 
 
 def gram(y: ArrayLike, *, out: F32 | None = None, device: str = "auto", n_threads: int | None = None) -> F32:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
-from recsys_fast.ops.block_arguments import as_eps, as_out, as_rows, as_vector
+from recsys_fast.ops.block_arguments import as_eps, as_input, as_rows, as_vector
+from recsys_fast.ops.topk import as_out
 
 F32 = NDArray[np.float32]
 
@@ -34,10 +35,10 @@ def layer_norm_forward(
     """Return y = gamma (x - mean) / sqrt(variance + eps) + beta, row by row (Ba, Kiros, Hinton 2016).
 
     Args:
-        x: ``(T, d)``, converted to contiguous float32 where it is not; T may be 0.
+        x: ``(T, d)``, converted to contiguous float32 where it is not; T may be 0, d may not.
         gamma: ``(d,)``.
         beta: ``(d,)``.
-        eps: added to the variance.
+        eps: added to the variance; above 0.
         out: ``(T, d) float32``, C-contiguous, to write into; None for a new array.
         device: backend.
         n_threads: number of threads; None for every CPU granted. The result does not depend on it.
@@ -49,10 +50,10 @@ def layer_norm_forward(
         TypeError: an array that holds no real numbers, or ``out`` is not float32.
         ValueError: shapes that do not fit, numbers that are not finite, or ``out`` shares memory with an input.
     """
-    rows = as_rows(x, "x")
+    rows = as_input(x)
     d = rows.shape[1]
     scale, shift = as_vector(gamma, "gamma", d), as_vector(beta, "beta", d)
-    y, stats = as_out(out, rows.shape, (rows, scale, shift)), np.empty((len(rows), 2), np.float32)
+    y, stats = as_out(out, "out", rows.shape, np.float32, (rows, scale, shift)), np.empty((len(rows), 2), np.float32)
     threads = backend.resolve_threads(n_threads)
     backend.get(device).layer_norm_forward(y, stats, rows, scale, shift, as_eps(eps), threads)
     return y, stats
@@ -81,7 +82,7 @@ def layer_norm_backward(
         TypeError: an array that holds no real numbers.
         ValueError: shapes that do not fit, or numbers that are not finite.
     """
-    rows = as_rows(x, "x")
+    rows = as_input(x)
     n, d = rows.shape
     given, kept = as_rows(dy, "dy", (n, d)), as_rows(stats, "stats", (n, 2))
     scale = as_vector(gamma, "gamma", d)

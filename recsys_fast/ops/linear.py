@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_indices
 from recsys_fast.ops.csr import Csr, as_csr, csr_transpose
 from recsys_fast.ops.gram import as_writable
 from recsys_fast.ops.topk import F32, I32, as_count, as_out
@@ -33,10 +34,11 @@ def csr_gram(matrix: Any, *, out: F32 | None = None, device: str = "auto", n_thr
 
     Raises:
         TypeError: a dense ``matrix``, or ``out`` is not float32.
-        ValueError: a damaged ``matrix``, ``out`` of another shape, not contiguous or read-only, or sums beyond float32.
+        ValueError: a damaged ``matrix``, ``out`` of another shape, not contiguous, read-only or sharing memory with
+            ``matrix``, or sums beyond float32.
     """
     csr = as_csr(matrix, "matrix", device=device, n_threads=n_threads)
-    result: F32 = as_out(out, "out", (csr.n_cols, csr.n_cols), np.float32)
+    result: F32 = as_out(out, "out", (csr.n_cols, csr.n_cols), np.float32, _entries(csr))
     transposed = csr_transpose(csr, device=device, n_threads=n_threads)
     backend.get(device).csr_gram(result, *_entries(transposed), *_entries(csr), backend.resolve_threads(n_threads))
     if not np.isfinite(result.diagonal()).all():  # no entry is larger than the diagonal's largest
@@ -213,9 +215,4 @@ def _as_items(items: ArrayLike, n: int) -> I32:
     array = np.asarray(items)
     if array.ndim != 1:
         raise ValueError(message("items", f"shape {array.shape}", "a 1-D array of item ids"))
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(message("items", f"dtype {array.dtype}", "an integer dtype"))
-    outside = (array < 0) | (array >= n)
-    if outside.any():
-        raise IndexError(message(f"items holds item {array[outside][0]}", expected=f"0 <= item < {n}"))
-    return array.astype(np.int32)
+    return as_indices(array, "items", 0, n)

@@ -17,16 +17,15 @@ top1_max    sum_N w_j [sigma(s_j - s_p) + sigma(s_j^2)] (Hidasi & Karatzoglou 20
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from recsys_fast import backend
 from recsys_fast.errors import NotSupportedError, message
+from recsys_fast.ops.arguments import I32, as_indices, as_number
 from recsys_fast.ops.block_arguments import F32, as_choice, as_rows, as_vector
-
-I32 = NDArray[np.int32]
 
 KINDS = ("softmax", "bce", "bpr", "bpr_max", "top1", "top1_max")
 COMPUTE = ("float32", "bfloat16")
@@ -80,22 +79,10 @@ def compute_number(compute: str, device: str) -> int:
 
 
 def _places(array: ArrayLike, name: str, shape: tuple[int, ...], n: int) -> I32:
-    """Return ids from -1 (none) to n - 1 as int32.
-
-    Raises:
-        TypeError: not integers.
-        ValueError: another shape.
-        IndexError: an id out of range; the message holds it.
-    """
-    given = np.asarray(array)
-    if given.shape != shape:
-        raise ValueError(message(f"shape of {name}", given.shape, str(shape)))
-    if given.dtype.kind not in "iu" and given.size:
-        raise TypeError(message(f"dtype of {name}", given.dtype, "an integer dtype"))
-    outside = (given < -1) | (given >= n)
-    if outside.any():
-        raise IndexError(message(f"{name} holds {given[outside][0]}", expected=f"-1 (none) to {n - 1}"))
-    return np.require(given, np.int32, ["C", "A", "E"])
+    """Return ids from -1 (none) to n - 1 as int32; raises ValueError for another shape, and as ``as_indices``."""
+    if np.shape(array) != shape:
+        raise ValueError(message(f"shape of {name}", np.shape(array), str(shape)))
+    return as_indices(array, name, -1, n)
 
 
 def _pair(h: ArrayLike, table: ArrayLike, name: str) -> tuple[F32, F32]:
@@ -148,7 +135,7 @@ def softmax_loss(
     number = compute_number(compute, device)
     out = np.empty_like(rows), np.empty_like(items), np.empty_like(b)
     loss = backend.get(device).softmax_loss(
-        *out, rows, items, b, wanted, w, float(scale), number, backend.resolve_threads(n_threads)
+        *out, rows, items, b, wanted, w, as_number(scale, "scale", None), number, backend.resolve_threads(n_threads)
     )
     return ScoreGradients(loss, *out)
 
@@ -210,8 +197,9 @@ def shared_loss(
     product = compute_number(compute, device)
     out = np.empty_like(rows), np.empty_like(cand), np.empty_like(b)
     loss = backend.get(device).shared_loss(
-        *out, rows, cand, b, at, items, q, number, float(beta), int(mask_equal), float(regularization), w,
-        float(scale), product, backend.resolve_threads(n_threads),
+        *out, rows, cand, b, at, items, q, number, as_number(beta, "beta"), int(mask_equal),
+        as_number(regularization, "regularization"), w, as_number(scale, "scale", None), product,
+        backend.resolve_threads(n_threads),
     )  # fmt: skip
     return ScoreGradients(loss, *out)
 
@@ -266,7 +254,8 @@ def row_loss(
     ))  # fmt: skip
     dh, coef = np.empty_like(rows), np.empty((len(rows), 1 + drawn.shape[1]), np.float32)
     loss = backend.get(device).row_loss(
-        dh, coef, rows, items, b, wanted, drawn, q, number, float(beta), float(regularization), w, float(scale),
+        dh, coef, rows, items, b, wanted, drawn, q, number, as_number(beta, "beta"),
+        as_number(regularization, "regularization"), w, as_number(scale, "scale", None),
         backend.resolve_threads(n_threads),
     )  # fmt: skip
     return RowGradients(loss, dh, coef)
@@ -306,5 +295,5 @@ def regression_loss(
     n = len(np.atleast_1d(np.asarray(prediction)))
     x, y, w = as_vector(prediction, "prediction", n), as_vector(target, "target", n), as_vector(weights, "weights", n)
     out = np.empty_like(x)
-    arguments: tuple[Any, ...] = (out, x, y, w, number, float(scale), backend.resolve_threads(n_threads))
-    return float(backend.get(device).regression_loss(*arguments)), out
+    factor, threads = as_number(scale, "scale", None), backend.resolve_threads(n_threads)
+    return float(backend.get(device).regression_loss(out, x, y, w, number, factor, threads)), out

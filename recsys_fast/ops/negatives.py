@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_indices, as_integer
 from recsys_fast.ops.csr import as_csr
+from recsys_fast.ops.topk import as_out
 
 _EMPTY_F64 = np.empty(0, np.float64)
 _MAX_NEGATIVES = 2**27 - 1  # 32 draws each, numbered in 32 bits
@@ -17,9 +19,7 @@ _MAX_NEGATIVES = 2**27 - 1  # 32 draws each, numbered in 32 bits
 
 def counter(value: Any, name: str, bits: int) -> int:
     """Return ``value`` as an int of at most ``bits`` bits."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(message(name, type(value).__name__, "an int"))
-    number = int(value)
+    number = as_integer(value, name)
     if not 0 <= number < 2**bits:
         raise ValueError(message(name, number, f"0 to 2**{bits} - 1"))
     return number
@@ -29,13 +29,7 @@ def _users(users: ArrayLike, n_users: int) -> NDArray[np.int32]:
     array = np.atleast_1d(np.asarray(users))
     if array.ndim != 1:
         raise ValueError(message("dimensions of users", array.ndim, "1"))
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(message("dtype of users", array.dtype, "an integer dtype"))
-    wrong = np.flatnonzero((array < 0) | (array >= n_users)) if array.size else array
-    if len(wrong):
-        at = int(wrong[0])
-        raise ValueError(message(f"users[{at}]", int(array[at]), f"0 <= user < {n_users}"))
-    return np.require(array, np.int32, ["C", "A", "E"])
+    return as_indices(array, "users", 0, n_users)
 
 
 def as_weights(weights: ArrayLike, n_items: int, name: str = "weights") -> NDArray[np.float64]:
@@ -68,6 +62,7 @@ def sample_negatives(
     weights: ArrayLike | None = None,
     seed: int = 0,
     epoch: int = 0,
+    out: NDArray[np.int32] | None = None,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> NDArray[np.int32]:
@@ -85,16 +80,19 @@ def sample_negatives(
         weights: ``(n_items,)`` numbers, 0 or more, such as ``popularity**0.75``; None is uniform. Any scale.
         seed: 0 to 2^64 - 1.
         epoch: 0 to 2^32 - 1; another epoch gives other negatives of the same seed.
+        out: ``(m, n) int32``, C-contiguous, to write into; None for a new array.
         device: backend; all give the same negatives.
         n_threads: number of threads; the result does not depend on it.
 
     Returns:
-        ``(m, n) int32``; row i depends on (seed, epoch, i) and on the user's row. -1 where the user has every item, or
-        every item of a positive weight.
+        ``(m, n) int32``, ``out`` where it was given; row i depends on (seed, epoch, i) and on the user's row. -1 where
+        the user has every item, or every item of a positive weight.
 
     Raises:
-        TypeError: not a sparse matrix, users that are not integers.
-        ValueError: unknown user, negative weight, a matrix that ``as_csr`` refuses.
+        TypeError: not a sparse matrix, users that are not integers, ``out`` is not int32.
+        ValueError: negative weight, a matrix that ``as_csr`` refuses, ``out`` of another shape, not contiguous,
+            read-only, or sharing memory with an input.
+        IndexError: an unknown user.
     """
     csr = as_csr(matrix, device=device, n_threads=n_threads)
     n = counter(n, "n", 32)
@@ -103,12 +101,12 @@ def sample_negatives(
     user = _users(users, csr.n_rows)
     # Running sums, left to right, so that they have the same bits everywhere.
     cdf = _EMPTY_F64 if weights is None else np.cumsum(as_weights(weights, csr.n_cols))
-    out = np.empty((len(user), n), np.int32)
+    drawn = as_out(out, "out", (len(user), n), np.int32, (user, csr.row_ptr, csr.col_idx))
     backend.get(device).sample_negatives(
-        out, user, csr.row_ptr, csr.col_idx, cdf, csr.n_cols, counter(seed, "seed", 64), counter(epoch, "epoch", 32),
+        drawn, user, csr.row_ptr, csr.col_idx, cdf, csr.n_cols, counter(seed, "seed", 64), counter(epoch, "epoch", 32),
         backend.resolve_threads(n_threads),
     )  # fmt: skip
-    return out
+    return drawn
 
 
 def negatives_draw(
@@ -133,7 +131,7 @@ def negatives_draw(
         weights: ``(n_items,)`` numbers, 0 or more, such as ``popularity**0.5``; None is uniform. Any scale.
         seed: 0 to 2^64 - 1.
         epoch: 0 to 2^32 - 1.
-        first: number of the first draw, 0 to 2^62.
+        first: number of the first draw, 0 to 2^62 - 1.
         out: ``(n,) int32``, C-contiguous, to write into; None for a new array.
         device: backend; all give the same draws.
         n_threads: number of threads; the result does not depend on it.
@@ -149,17 +147,12 @@ def negatives_draw(
     if n_items == 0:
         raise ValueError(message("n_items", 0, "at least 1"))
     cdf = _EMPTY_F64 if weights is None else np.cumsum(as_weights(weights, n_items))
-    if out is None:
-        out = np.empty(n, np.int32)
-    elif not isinstance(out, np.ndarray) or out.dtype != np.int32:
-        raise TypeError(message("out", getattr(out, "dtype", type(out).__name__), "a NumPy array of int32"))
-    elif out.shape != (n,) or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError(message("out", f"shape {out.shape}", f"({n},), C-contiguous and writable"))
+    drawn = as_out(out, "out", (n,), np.int32, ())
     backend.get(device).negatives_draw(
-        out, cdf, n_items, counter(seed, "seed", 64), counter(epoch, "epoch", 32), first,
+        drawn, cdf, n_items, counter(seed, "seed", 64), counter(epoch, "epoch", 32), first,
         backend.resolve_threads(n_threads),
     )  # fmt: skip
-    return out
+    return drawn
 
 
 def philox_draw(

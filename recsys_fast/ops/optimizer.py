@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.block_arguments import F32, NO_ROWS, NONE, as_choice, as_rows, as_vector
-from recsys_fast.ops.embedding import as_ids
-from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.arguments import as_indices, as_number, check_apart
+from recsys_fast.ops.block_arguments import F32, NO_ROWS, NONE, as_choice, as_eps, as_rows, as_vector
+from recsys_fast.ops.gram import as_writable
 from recsys_fast.ops.negatives import counter
 
 KINDS = ("sgd", "adagrad", "adam", "adagrad_root")
 
 
 def _numbers(
-    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool, grad_scale: float,
-    step: int,
+    kind: int, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+    grad_scale: float, step: int,
 ) -> tuple[float, float, float, float, float, bool, float, int]:  # fmt: skip
     """Return the hyper-parameters in the order of the flat signature, each in its range."""
-    for name, number in {"beta1": beta1, "beta2": beta2}.items():
-        if not 0.0 <= number < 1.0:
+    betas = as_number(beta1, "beta1"), as_number(beta2, "beta2")
+    for name, number in zip(("beta1", "beta2"), betas, strict=True):
+        if number >= 1.0:
             raise ValueError(message(name, number, "0 or more, and less than 1"))
-    for name, number in {"lr": lr, "eps": eps, "weight_decay": weight_decay, "grad_scale": grad_scale}.items():
-        if not (math.isfinite(number) and number >= 0.0):
-            raise ValueError(message(name, number, "a finite number, 0 or more"))
-    if counter(step, "step", 31) == 0:
+    at = counter(step, "step", 31)
+    if at == 0:
         raise ValueError(message("step", 0, "1 for the first step"))
-    return lr, beta1, beta2, eps, weight_decay, bool(decoupled), grad_scale, int(step)
+    return (
+        as_number(lr, "lr"), *betas, as_eps(eps) if KINDS[kind] != "sgd" else as_number(eps, "eps"),
+        as_number(weight_decay, "weight_decay"), bool(decoupled), as_number(grad_scale, "grad_scale"), at,
+    )  # fmt: skip
 
 
-def _moments(kind: int, beta1: float, like: F32, m: F32 | None, v: F32 | None) -> tuple[F32, F32]:
-    """Return the moments that a kind keeps, checked; empty arrays for the others."""
+def _moments(
+    kind: int, beta1: float, like: F32, m: F32 | None, v: F32 | None, others: dict[str, NDArray[Any]]
+) -> tuple[F32, F32]:
+    """Return the moments that a kind keeps, checked and apart from ``others``; empty arrays for those it does not."""
     wanted = {"m": (m, kind == 2 or beta1 > 0.0), "v": (v, kind != 0)}
     found = []
     for name, (given, needed) in wanted.items():
@@ -46,7 +50,10 @@ def _moments(kind: int, beta1: float, like: F32, m: F32 | None, v: F32 | None) -
             raise ValueError(message(f"{name} of {KINDS[kind]}", "None", f"an array of shape {like.shape}", mend))
         if as_writable(given, name, like.ndim).shape != like.shape:
             raise ValueError(message(f"shape of {name}", given.shape, f"{like.shape}"))
+        for other, array in others.items():
+            check_apart(given, name, array, other)
         found.append(given)
+    check_apart(found[0], "m", found[1], "v")
     return found[0], found[1]
 
 
@@ -86,7 +93,9 @@ def optimizer_step(
         grad: ``(n,)``.
         m, v: ``(n,) float32``, the moments, zeros before the first step; changed. None for those that are not kept.
         kind: "sgd", "adagrad", "adagrad_root" or "adam".
-        lr, beta1, beta2, eps, weight_decay: as above.
+        lr, weight_decay: as above, 0 or more.
+        beta1, beta2: as above, in [0, 1).
+        eps: as above; above 0 in float32, but for "sgd", which has none.
         decoupled: weight decay apart from the gradient.
         grad_scale: of the gradient, such as min(1, limit / norm).
         step: number of this step, from 1.
@@ -97,18 +106,17 @@ def optimizer_step(
         ``param``.
 
     Raises:
-        TypeError: what is changed is not a float32 array.
-        ValueError: shapes that differ, a moment that is missing, a number out of its range or not finite.
+        TypeError: what is changed is not a float32 array, or an argument is no number.
+        ValueError: shapes that differ, a moment that is missing, a number out of its range or not finite, arrays that
+            share memory.
     """
     values, number = as_writable(param, "param", 1), as_choice(kind, "kind", KINDS)
     gradient = as_vector(grad, "grad", len(values))
-    moments = _moments(number, beta1, values, m, v)
+    rates = _numbers(number, lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step)
+    moments = _moments(number, rates[1], values, m, v, {"param": values, "grad": gradient})
     check_apart(values, "param", gradient, "grad")
-    backend.get(device).optimizer_step(
-        values, gradient, *moments, number,
-        *_numbers(lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step),
-        backend.resolve_threads(n_threads),
-    )  # fmt: skip
+    threads = backend.resolve_threads(n_threads)
+    backend.get(device).optimizer_step(values, gradient, *moments, number, *rates, threads)
     return param
 
 
@@ -149,22 +157,23 @@ def optimizer_step_rows(
         ``table``.
 
     Raises:
-        TypeError: what is changed is not a float32 array, or rows are not integers.
-        ValueError: rows that do not ascend or lie beyond the table, shapes that do not fit, a moment that is missing, a
-            number out of its range or not finite.
+        TypeError: what is changed is not a float32 array, rows are not integers, or an argument is no number.
+        ValueError: rows that do not ascend, shapes that do not fit, a moment that is missing, a number out of its range
+            or not finite, arrays that share memory.
+        IndexError: a row below 0 or beyond the table.
     """
     values, number = as_writable(table, "table"), as_choice(kind, "kind", KINDS)
-    ids = as_ids(rows, len(values), "rows").reshape(-1)
-    if len(ids) and (int(ids[0]) < 0 or (np.diff(ids) <= 0).any()):
-        raise ValueError(message("rows", expected="strictly ascending from 0", mend="pass those of ops.id_plan"))
+    ids = as_indices(rows, "rows", 0, len(values)).reshape(-1)
+    if (ids[1:] <= ids[:-1]).any():
+        raise ValueError(message("rows", expected="strictly ascending ones", mend="pass those of ops.id_plan"))
     gradient = as_rows(drows, "drows", (len(ids), values.shape[1]))
-    moments = _moments(number, beta1, values, m, v)
-    check_apart(values, "table", gradient, "drows")
-    backend.get(device).optimizer_step_rows(
-        values, *moments, ids, gradient, bool(lazy), number,
-        *_numbers(lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step),
-        backend.resolve_threads(n_threads),
-    )  # fmt: skip
+    rates = _numbers(number, lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step)
+    read: dict[str, NDArray[Any]] = {"rows": ids, "drows": gradient}
+    moments = _moments(number, rates[1], values, m, v, {"table": values, **read})
+    for name, given in read.items():
+        check_apart(values, "table", given, name)
+    threads = backend.resolve_threads(n_threads)
+    backend.get(device).optimizer_step_rows(values, *moments, ids, gradient, bool(lazy), number, *rates, threads)
     return table
 
 

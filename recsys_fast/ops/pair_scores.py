@@ -39,7 +39,8 @@ def pair_scores(
 
     Raises:
         TypeError: sparse factors, dense ``pairs``, ``out`` of another dtype.
-        ValueError: shapes that disagree, values that are not finite, a damaged ``pairs``.
+        ValueError: shapes that disagree, values that are not finite, a damaged ``pairs``, ``out`` shares memory with an
+            input.
     """
     left, right = as_factors(x, "x", check_finite), as_factors(y, "y", check_finite)
     if left.shape[1] != right.shape[1]:
@@ -49,6 +50,6 @@ def pair_scores(
         transposed = csr.shape == (len(right), len(left))
         mend = "it looks transposed: pass pairs.T" if transposed else "it has a row per x, a column per y"
         raise ValueError(message("shape of pairs", csr.shape, f"({len(left)}, {len(right)})", mend))
-    scores = as_out(out, "out", (csr.nnz,), np.float32)
+    scores = as_out(out, "out", (csr.nnz,), np.float32, (left, right, csr.row_ptr, csr.col_idx))
     backend.get(device).pair_scores(scores, left, right, csr.row_ptr, csr.col_idx, backend.resolve_threads(n_threads))
     return scores

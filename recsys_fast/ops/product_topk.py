@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_number
 from recsys_fast.ops.csr import Csr, as_csr
 from recsys_fast.ops.topk import F32, I32, as_candidates, as_count, as_factors, as_mask, as_out
 
@@ -70,7 +71,8 @@ def product_topk(
 
     Raises:
         TypeError: a dense ``a``, ids that are not integers, ``out`` of another dtype.
-        ValueError: shapes that disagree, values that are not finite, norms below 0, ``n`` < 0, a damaged matrix.
+        ValueError: shapes that disagree, values that are not finite, norms below 0, ``n`` < 0, a damaged matrix,
+            ``out`` shares memory with an input.
         IndexError: an id in ``include`` or ``exclude`` outside 0 .. n_cols - 1.
     """
     left = _sparse(a, "a", check, device, n_threads)
@@ -86,18 +88,19 @@ def product_topk(
         raise ValueError(message("normalize", repr(normalize), "one of " + ", ".join(map(repr, _MODES))))
     mode = _MODES[normalize]
     rows, cols = _norms(row_norms, "row_norms", mode, m), _norms(col_norms, "col_norms", mode, n_cols)
-    if not 0 <= shrinkage < np.inf:
-        raise ValueError(message("shrinkage", shrinkage, "0 <= shrinkage, finite"))
+    penalty = as_number(shrinkage, "shrinkage")
     if out is not None and (not isinstance(out, tuple) or len(out) != 2):
         raise TypeError(message("out", type(out).__name__, "a tuple (ids, scores)"))
-    ids = as_out(out[0] if out else None, "out[0]", (m, n), np.int32)
-    scores = as_out(out[1] if out else None, "out[1]", (m, n), np.float32)
+    entries = left.row_ptr, left.col_idx, left.or_empty()
+    others = (right.row_ptr, right.col_idx, right.or_empty()) if isinstance(right, Csr) else (right,)
+    inputs = (*entries, *others, seen_row_ptr, seen_col_idx, rows, cols)
+    ids = as_out(out[0] if out else None, "out[0]", (m, n), np.int32, inputs)
+    scores = as_out(out[1] if out else None, "out[1]", (m, n), np.float32, (*inputs, ids))
     if candidates is not None and not len(candidates):  # to the backend an empty array means every column
         ids[...], scores[...] = -1, -np.inf
         return ids, scores
     chosen = _NO_IDS if candidates is None else candidates
     threads = backend.resolve_threads(n_threads)
-    entries = left.row_ptr, left.col_idx, left.or_empty()
     if not isinstance(right, Csr):
         if mode or not zeros:
             got = f"normalize={normalize!r}, zeros={zeros}"
@@ -107,8 +110,8 @@ def product_topk(
         )
         return ids, scores
     backend.get(device).product_topk(
-        ids, scores, *entries, right.row_ptr, right.col_idx, right.or_empty(), n_cols, chosen, seen_row_ptr,
-        seen_col_idx, rows, cols, mode, float(shrinkage), not zeros, threads,
+        ids, scores, *entries, *others, n_cols, chosen, seen_row_ptr, seen_col_idx, rows, cols, mode, penalty,
+        not zeros, threads,
     )  # fmt: skip
     return ids, scores
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_indices
 from recsys_fast.ops.csr import as_csr
 from recsys_fast.ops.topk import as_candidates, as_count, as_mask, as_pair, as_rows
 
@@ -115,8 +116,6 @@ def list_metrics(
     lists, cuts = np.asarray(ids), _as_ks(ks)
     if lists.ndim != 2:
         raise ValueError(message("ids", f"shape {lists.shape}", "2 dimensions, (m, n)"))
-    if lists.dtype.kind not in "iu" and lists.size:
-        raise TypeError(message("ids", f"dtype {lists.dtype}", "an integer dtype"))
     relevant = as_csr(test, "test", device=device, n_threads=n_threads)
     n_items = relevant.n_cols
     if relevant.n_rows != len(lists):
@@ -124,9 +123,7 @@ def list_metrics(
     if int(cuts.max()) > lists.shape[1]:
         mend = "ask for longer lists, or pad them with -1"
         raise ValueError(message("k", int(cuts.max()), f"at most the length of the lists, {lists.shape[1]}", mend))
-    outside = (lists < -1) | (lists >= n_items)
-    if outside.any():
-        raise IndexError(message(f"ids hold item {lists[outside][0]}", expected=f"-1 <= item < {n_items}"))
+    lists = as_indices(lists, "ids", -1, n_items)
     in_order = np.sort(lists, axis=1)
     twice = (in_order[:, 1:] == in_order[:, :-1]) & (in_order[:, 1:] >= 0)
     if twice.any():
@@ -134,9 +131,8 @@ def list_metrics(
         raise ValueError(message(f"ids of row {row} hold item {in_order[row, at]} twice", expected="each item once"))
     out = np.empty((len(lists), len(RANK_METRICS), len(cuts)))
     backend.get(device).list_metrics(
-        out, np.ascontiguousarray(lists, dtype=np.int32), relevant.row_ptr, relevant.col_idx, cuts,
-        backend.resolve_threads(n_threads),
-    )  # fmt: skip
+        out, lists, relevant.row_ptr, relevant.col_idx, cuts, backend.resolve_threads(n_threads)
+    )
     return _named(out)
 
 

@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_record
 from recsys_fast.ops.block_arguments import I64, NO_ROWS, as_choice, as_row_ptr, as_rows, as_vector
-from recsys_fast.ops.topk import as_count
+from recsys_fast.ops.topk import as_count, as_out
 
 F32 = NDArray[np.float32]
 
@@ -76,17 +77,17 @@ def _layer(
 
 
 def _forward(
-    cell: str, layer: _Layer, b_x: ArrayLike | None, b_h: ArrayLike | None, keep: bool, device: str,
+    cell: str, layer: _Layer, b_x: ArrayLike | None, b_h: ArrayLike | None, keep: bool, out: F32 | None, device: str,
     n_threads: int | None, *hyper: int,
 ) -> RecurrentStates:  # fmt: skip
     n_rows, (n_hidden, width) = len(layer.x), layer.w_h.shape
     biases = as_vector(b_x, "b_x", width), as_vector(b_h, "b_h", width)
-    h = np.empty((n_rows, n_hidden), np.float32)
+    h = as_out(out, "out", (n_rows, n_hidden), np.float32, (*layer, *biases))
     c = np.empty((n_rows, n_hidden), np.float32) if cell == "lstm" else NO_ROWS
     gates = np.empty((n_rows, 4 * n_hidden), np.float32) if keep and cell != "rnn" else NO_ROWS
-    out = {"gru": (h, gates), "lstm": (h, c, gates), "rnn": (h,)}[cell]
+    written = {"gru": (h, gates), "lstm": (h, c, gates), "rnn": (h,)}[cell]
     operation = getattr(backend.get(device), f"{cell}_forward")
-    operation(*out, *layer, *biases, *hyper, backend.resolve_threads(n_threads))
+    operation(*written, *layer, *biases, *hyper, backend.resolve_threads(n_threads))
     return RecurrentStates(h, c, gates)
 
 
@@ -96,6 +97,7 @@ def _backward(
 ) -> RecurrentGradients:  # fmt: skip
     n_rows, (n_hidden, width) = len(layer.x), layer.w_h.shape
     gradient = as_rows(dh, "dh", (n_rows, n_hidden))
+    as_record(states, "states", RecurrentStates, f"what {cell}_forward returned")
     saved = {"gru": ("h", "gates"), "lstm": ("h", "c", "gates"), "rnn": ("h",)}[cell]
     arrays = []
     for name in saved:
@@ -127,6 +129,7 @@ def gru_forward(
     b_h: ArrayLike | None = None,
     h0: ArrayLike | None = None,
     keep: bool = True,
+    out: F32 | None = None,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> RecurrentStates:
@@ -145,6 +148,7 @@ def gru_forward(
         b_h: ``(3H,)``; None for none.
         h0: ``(n_sequences, H)``, the states before the first rows; None for zeros.
         keep: whether a backward pass will follow.
+        out: h, ``(n_rows, H) float32``, C-contiguous, to write into; None for a new array.
         device: backend.
         n_threads: number of threads; None for every CPU granted. The result does not depend on it.
 
@@ -152,10 +156,11 @@ def gru_forward(
         h and gates; ``states.h[row_ptr[s + 1] - 1]`` is the state after sequence s.
 
     Raises:
-        TypeError: an argument holds no real numbers, or ``row_ptr`` no integers.
-        ValueError: shapes that disagree, values that are not finite, or a damaged ``row_ptr``.
+        TypeError: an argument holds no real numbers, ``row_ptr`` no integers, or ``out`` is not float32.
+        ValueError: shapes that disagree, values that are not finite, a damaged ``row_ptr``, or ``out`` shares memory
+            with an input.
     """
-    return _forward("gru", _layer(3, x, row_ptr, w_x, w_h, h0), b_x, b_h, keep, device, n_threads)
+    return _forward("gru", _layer(3, x, row_ptr, w_x, w_h, h0), b_x, b_h, keep, out, device, n_threads)
 
 
 def gru_backward(
@@ -190,7 +195,8 @@ def gru_backward(
         The gradients by name.
 
     Raises:
-        TypeError: an argument holds no real numbers, ``row_ptr`` no integers, or ``truncate`` is no int.
+        TypeError: an argument holds no real numbers, ``row_ptr`` no integers, ``truncate`` is no int, or ``states`` is
+            no ``RecurrentStates``.
         ValueError: shapes that disagree, values that are not finite, a damaged ``row_ptr``, negative ``truncate``, or
             a forward pass without ``keep``.
     """
@@ -207,6 +213,7 @@ def lstm_forward(
     b_h: ArrayLike | None = None,
     h0: ArrayLike | None = None,
     keep: bool = True,
+    out: F32 | None = None,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> RecurrentStates:
@@ -222,7 +229,7 @@ def lstm_forward(
     Returns:
         h, c and gates.
     """
-    return _forward("lstm", _layer(4, x, row_ptr, w_x, w_h, h0), b_x, b_h, keep, device, n_threads)
+    return _forward("lstm", _layer(4, x, row_ptr, w_x, w_h, h0), b_x, b_h, keep, out, device, n_threads)
 
 
 def lstm_backward(
@@ -252,6 +259,7 @@ def rnn_forward(
     b_h: ArrayLike | None = None,
     h0: ArrayLike | None = None,
     activation: str = "tanh",
+    out: F32 | None = None,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> RecurrentStates:
@@ -263,8 +271,8 @@ def rnn_forward(
     Returns:
         h.
     """
-    layer = _layer(1, x, row_ptr, w_x, w_h, h0)
-    return _forward("rnn", layer, b_x, b_h, False, device, n_threads, as_choice(activation, "activation", ACTIVATIONS))
+    layer, kind = _layer(1, x, row_ptr, w_x, w_h, h0), as_choice(activation, "activation", ACTIVATIONS)
+    return _forward("rnn", layer, b_x, b_h, False, out, device, n_threads, kind)
 
 
 def rnn_backward(

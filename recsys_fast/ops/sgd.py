@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast.errors import message
-from recsys_fast.ops.als import _number
+from recsys_fast.ops.arguments import as_number
 from recsys_fast.ops.sgd_problem import (
     EpochResult,
     OptimizerState,
@@ -314,7 +314,7 @@ def rating_epoch(
     """
     if loss not in RATING_LOSSES:
         raise ValueError(message("loss", repr(loss), "one of " + ", ".join(RATING_LOSSES)))
-    offset = _number(mean, "mean", None)
+    offset = as_number(mean, "mean", None)
     problem = prepare(
         users, items, matrix, user_bias, item_bias, state, True, rates, user_features, item_features, learning_rate,
         regularization, frozen, seed, epoch, deterministic, check_finite, device, n_threads,

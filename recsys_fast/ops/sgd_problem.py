@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import DivergedError, message
-from recsys_fast.ops.als import _flag, _number, _place
+from recsys_fast.ops.als import _flag, _place
+from recsys_fast.ops.arguments import as_number, check_apart
 from recsys_fast.ops.csr import Csr, as_csr, validate_csr
-from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.gram import as_writable
 from recsys_fast.ops.negatives import as_weights, counter
 from recsys_fast.ops.topk import as_factors
 
@@ -104,7 +105,7 @@ def make_state(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(message("optimizer", repr(optimizer), "one of " + ", ".join(OPTIMIZERS)))
-    s, start = _SLOTS[OPTIMIZERS[optimizer]], _number(initial, "initial") if optimizer == "adagrad" else 0.0
+    s, start = _SLOTS[OPTIMIZERS[optimizer]], as_number(initial, "initial") if optimizer == "adagrad" else 0.0
     states = []
     for table, name in ((users, "users"), (items, "items")):
         if np.ndim(table) != 2:
@@ -267,7 +268,7 @@ def prepare(
         if a.size and b.size:
             check_apart(a, name, b, other)
     tail = (
-        code, _number(learning_rate, "learning_rate"), _number(regularization, "regularization"), FROZEN[frozen],
+        code, as_number(learning_rate, "learning_rate"), as_number(regularization, "regularization"), FROZEN[frozen],
         counter(seed, "seed", 64), counter(epoch, "epoch", 32), _flag(deterministic, "deterministic"),
         place["n_threads"],
     )  # fmt: skip

@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, NONE, as_rows, as_vector
-from recsys_fast.ops.embedding import I32, as_ids
-from recsys_fast.ops.gram import as_writable, check_apart
+from recsys_fast.ops.arguments import I32, as_indices, as_record, check_apart
+from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, NONE, as_row_ptr, as_rows, as_vector
+from recsys_fast.ops.gram import as_writable
 from recsys_fast.ops.negatives import counter
+from recsys_fast.ops.topk import as_out
 
-_MOST = 2**31 - 1
+_MOST = 2**31 - 1  # entries, which are numbered in 32 bits
 
 
 class IdPlan(NamedTuple):
@@ -33,6 +34,26 @@ class IdPlan(NamedTuple):
     n: int
 
 
+def _as_ids(ids: ArrayLike, n_table: int) -> I32:
+    """Return checked ids, one behind the other; -1 stands for none."""
+    given = np.asarray(ids)
+    if given.size > _MOST:
+        raise ValueError(message("number of ids", given.size, f"at most {_MOST}"))
+    return as_indices(given, "ids", -1, n_table).reshape(-1)
+
+
+def _as_plan(plan: IdPlan) -> IdPlan:
+    """Return a plan whose entries lie within its ids, and whose pointers within its entries."""
+    given = as_record(plan, "plan", IdPlan, "what ops.id_plan returned")
+    n = counter(given.n, "plan.n", 31)
+    entries = as_indices(given.entries, "plan.entries", 0, n)
+    pointers = as_row_ptr(given.entry_ptr, entries.size, name="plan.entry_ptr")
+    if entries.ndim != 1 or np.shape(given.rows) != (len(pointers) - 1,):
+        got = f"rows {np.shape(given.rows)}, entry_ptr {pointers.shape}, entries {entries.shape}"
+        raise ValueError(message("shapes of the plan", got, "(R,), (R + 1,) and one dimension"))
+    return IdPlan(given.rows, pointers, entries, n)
+
+
 def id_plan(ids: ArrayLike, n_table: int, *, device: str = "auto", n_threads: int | None = None) -> IdPlan:
     """Return the distinct ids in ascending order, and for each the places where it occurs, in ascending order.
 
@@ -47,12 +68,11 @@ def id_plan(ids: ArrayLike, n_table: int, *, device: str = "auto", n_threads: in
 
     Raises:
         TypeError: not integers.
-        ValueError: an id beyond the table, or 2^31 ids and more.
+        ValueError: 2^31 ids and more, or ``n_table`` out of its range.
+        IndexError: an id beyond the table.
     """
     n_table = counter(n_table, "n_table", 31)
-    array = as_ids(ids, n_table).reshape(-1)
-    if len(array) > _MOST:
-        raise ValueError(message("number of ids", len(array), f"at most {_MOST}"))
+    array = _as_ids(ids, n_table)
     rows, entries = np.empty(len(array), np.int32), np.empty(len(array), np.int32)
     entry_ptr = np.empty(len(array) + 1, np.int64)
     n_threads = backend.resolve_threads(n_threads)
@@ -84,10 +104,10 @@ def _sources(
     tables = {"dx": dx, "dcand": dcand, "h": h}
     rows = {name: NO_ROWS if given is None else as_rows(given, name) for name, given in tables.items()}
     for name, given in rows.items():
-        if given.size and given.shape[1] != d:
+        if len(given) and given.shape[1] != d:
             raise ValueError(message(f"columns of {name}", given.shape[1], f"{d}"))
-    factors = NO_ROWS if coef is None else np.asarray(coef, np.float32)
-    if factors.ndim != 2 or (factors.size and len(factors) != len(rows["h"])):
+    factors = NO_ROWS if coef is None else as_rows(coef, "coef")
+    if coef is not None and len(factors) != len(rows["h"]):
         expected = f"({len(rows['h'])}, width), one row per row of h"
         raise ValueError(message("shape of coef", factors.shape, expected))
     total = len(rows["dx"]) + len(rows["dcand"]) + factors.size
@@ -95,9 +115,7 @@ def _sources(
         mend = "the ids are those of dx, dcand and coef, behind each other"
         raise ValueError(message("number of entries", total, f"one per id, {n}", mend))
     bias = as_vector(dcand_bias, "dcand_bias", len(rows["dcand"]))
-    flat = NONE if factors.size == 0 else as_rows(factors, "coef").reshape(-1)
-    width = max(1, factors.shape[1]) if factors.size else 1
-    return _Sources(rows["dx"], rows["dcand"], bias, flat, rows["h"], width)
+    return _Sources(rows["dx"], rows["dcand"], bias, factors.reshape(-1), rows["h"], max(1, factors.shape[1]))
 
 
 def table_gradient(
@@ -110,6 +128,7 @@ def table_gradient(
     coef: ArrayLike | None = None,
     h: ArrayLike | None = None,
     bias: bool = False,
+    out: F32 | None = None,
     device: str = "auto",
     n_threads: int | None = None,
 ) -> tuple[F32, F32]:
@@ -127,6 +146,7 @@ def table_gradient(
         coef: ``(T, width)``, derivatives of a loss by scores h[t] . row + bias.
         h: ``(T, d)``.
         bias: whether to return gradients of the biases: sums of dcand_bias and coef.
+        out: drows, ``(R, d) float32``, C-contiguous, to write into; None for a new array.
         device: backend.
         n_threads: number of threads; the result does not depend on it.
 
@@ -134,15 +154,18 @@ def table_gradient(
         drows ``(R, d) float32`` and dbias ``(R,) float32``, of length 0 without ``bias``.
 
     Raises:
-        TypeError: not numbers.
-        ValueError: shapes that do not fit each other or the plan, or a number that is not finite.
+        TypeError: not numbers, ``plan`` is no ``IdPlan``, or ``out`` is not float32.
+        ValueError: shapes that do not fit each other or the plan, a damaged plan, a number that is not finite, or
+            ``out`` shares memory with an input.
+        IndexError: an entry of the plan beyond its ids.
     """
-    d = counter(d, "d", 31)
-    sources = _sources(d, plan.n, dx, dcand, dcand_bias, coef, h)
-    drows = np.empty((len(plan.rows), d), np.float32)
-    dbias = np.empty(len(plan.rows) if bias else 0, np.float32)
+    d, checked = counter(d, "d", 31), _as_plan(plan)
+    sources = _sources(d, checked.n, dx, dcand, dcand_bias, coef, h)
+    read = (checked.entry_ptr, checked.entries, *sources[:-1])
+    drows = as_out(out, "out", (len(checked.rows), d), np.float32, read)
+    dbias = np.empty(len(checked.rows) if bias else 0, np.float32)
     backend.get(device).table_gradient(
-        drows, dbias, plan.entry_ptr, plan.entries, *sources, backend.resolve_threads(n_threads)
+        drows, dbias, checked.entry_ptr, checked.entries, *sources, backend.resolve_threads(n_threads)
     )
     return drows, dbias
 
@@ -177,16 +200,20 @@ def table_add(
 
     Raises:
         TypeError: not numbers, or what is changed is not float32.
-        ValueError: an id beyond the table, shapes that do not fit, a number that is not finite, or a source shares
-            memory with ``dtable``.
+        ValueError: 2^31 ids and more, shapes that do not fit, a number that is not finite, or what is changed shares
+            memory with anything else.
+        IndexError: an id beyond the table.
     """
     table = as_writable(dtable, "dtable")
-    array = as_ids(ids, len(table)).reshape(-1)
+    array = _as_ids(ids, len(table))
     total_bias = NONE if dbias is None else as_writable(dbias, "dbias", 1)
     if dbias is not None and len(total_bias) != len(table):
         raise ValueError(message("length of dbias", len(total_bias), f"the rows of dtable, {len(table)}"))
     sources = _sources(table.shape[1], len(array), dx, dcand, dcand_bias, coef, h)
-    for name in ("dx", "dcand", "h"):
-        check_apart(table, "dtable", getattr(sources, name), name)
+    read = {"ids": array, "dx": sources.dx, "dcand": sources.dcand, "dcand_bias": sources.dcand_bias}
+    for name, given in (read | {"coef": sources.coef, "h": sources.h}).items():
+        check_apart(table, "dtable", given, name)
+        check_apart(total_bias, "dbias", given, name)
+    check_apart(table, "dtable", total_bias, "dbias")
     backend.get(device).table_add(table, total_bias, array, *sources, backend.resolve_threads(n_threads))
     return dtable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_indices, as_integer, check_apart
 from recsys_fast.ops.csr import Csr, as_csr
 
 F32 = NDArray[np.float32]
@@ -72,15 +74,7 @@ def as_ids(ids: ArrayLike, name: str, n_items: int) -> I32:
     array = np.asarray(ids)
     if array.ndim != 1:
         raise ValueError(message(name, f"shape {array.shape}", "a 1-D array of item ids"))
-    if not array.size:
-        return _NO_IDS
-    if array.dtype.kind not in "iu":
-        mend = f"for a mask pass np.flatnonzero({name})" if array.dtype.kind == "b" else None
-        raise TypeError(message(name, f"dtype {array.dtype}", "an integer dtype", mend))
-    outside = (array < 0) | (array >= n_items)
-    if outside.any():
-        raise IndexError(message(f"{name} holds item {array[outside][0]}", expected=f"0 <= item < {n_items}"))
-    return np.unique(array).astype(np.int32)
+    return np.unique(as_indices(array, name, 0, n_items))
 
 
 def as_candidates(include: ArrayLike | None, exclude: ArrayLike | None, n_items: int) -> I32 | None:
@@ -117,16 +111,21 @@ def as_mask(seen: Any, shape: tuple[int, int], device: str, n_threads: int | Non
 
 def as_count(value: Any, name: str, lowest: int) -> int:
     """Return ``value`` as an int of at least ``lowest``."""
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(message(name, type(value).__name__, "an int"))
-    count = int(value.__index__())
+    count = as_integer(value, name)
     if not lowest <= count < 2**31:
         raise ValueError(message(name, count, f"{lowest} to 2**31 - 1"))
     return count
 
 
-def as_out(array: Any, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    """Return ``array`` after checking that results can be written into it, or a new array for None."""
+def as_out(
+    array: Any, name: str, shape: tuple[int, ...], dtype: type[np.generic], apart: Sequence[NDArray[Any]]
+) -> NDArray[Any]:
+    """Return ``array`` after checking that results can be written into it, or a new array for None.
+
+    Raises:
+        TypeError: not an array of ``dtype``.
+        ValueError: another shape, not contiguous, read-only, or it shares memory with one of ``apart``.
+    """
     if array is None:
         return np.empty(shape, dtype)
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
@@ -136,6 +135,8 @@ def as_out(array: Any, name: str, shape: tuple[int, ...], dtype: type[np.generic
         raise ValueError(message(f"shape of {name}", array.shape, f"{shape}"))
     if not array.flags.c_contiguous or not array.flags.writeable:
         raise ValueError(message(f"{name} is read-only or not contiguous", mend="pass a plain np.empty(shape, dtype)"))
+    for other in apart:
+        check_apart(array, name, other, "another array", "pass a plain np.empty(shape, dtype)")
     return array
 
 
@@ -173,7 +174,8 @@ def topk(
 
     Raises:
         TypeError: sparse factors, a dtype without real numbers, ids that are not integers, ``out`` of another dtype.
-        ValueError: shapes that disagree, values that are not finite, ``n`` < 0, a damaged ``seen``.
+        ValueError: shapes that disagree, values that are not finite, ``n`` < 0, a damaged ``seen``, ``out`` shares
+            memory with an input.
         IndexError: an id in ``include`` or ``exclude`` outside 0 .. n_items - 1.
     """
     single = np.ndim(queries) == 1 if not hasattr(queries, "tocsr") else False
@@ -185,8 +187,9 @@ def topk(
     if out is not None and (not isinstance(out, tuple) or len(out) != 2):
         raise TypeError(message("out", type(out).__name__, "a tuple (ids, scores)"))
     shape = (n,) if single else (m, n)
-    ids = as_out(out[0] if out else None, "out[0]", shape, np.int32)
-    scores = as_out(out[1] if out else None, "out[1]", shape, np.float32)
+    inputs = (query, factors, seen_row_ptr, seen_col_idx)
+    ids = as_out(out[0] if out else None, "out[0]", shape, np.int32, inputs)
+    scores = as_out(out[1] if out else None, "out[1]", shape, np.float32, (*inputs, ids))
     if candidates is not None and not len(candidates):  # to the backend an empty array means every item
         ids[...], scores[...] = -1, -np.inf
         return ids, scores

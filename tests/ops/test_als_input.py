@@ -84,6 +84,9 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"unobserved_weight": -0.1}, ValueError, "unobserved_weight"),
     ({"regularization": float("nan")}, ValueError, "regularization"),
     ({"regularization": "strong"}, TypeError, "regularization"),
+    ({"regularization": np.array([1.0, 2.0])}, TypeError, "regularization: got ndarray"),
+    ({"regularization": np.complex64(1)}, TypeError, "regularization: got complex64"),
+    ({"y": np.full((4, 2), 1e30)}, ValueError, r"y\^T y exceeds float32.*[Ss]cale y down"),
     ({"nu": -1}, ValueError, "nu"),
     ({"target_offset": float("inf")}, ValueError, "target_offset"),
     ({"targets": [1.0, 2.0]}, ValueError, "one per entry"),
@@ -125,6 +128,11 @@ def test_loss_refuses(change: dict[str, Any], error: type[Exception], text: str,
     arguments = {"x": X, "y": Y, "matrix": MATRIX, "device": device, **change}
     with pytest.raises(error, match=text):
         ops.als_loss(**arguments)
+
+
+def test_loss_names_the_table_that_is_too_large(device: str) -> None:
+    with pytest.raises(ValueError, match=r"x\^T x exceeds float32.*Scale x down"):
+        ops.als_loss(np.full((3, 2), 1e30), Y, MATRIX, device=device)
 
 
 def test_sweep_refuses_shared_memory(device: str) -> None:

@@ -101,7 +101,12 @@ def test_layer_norm_against_its_formula(device: str) -> None:
         ({"norm": "none"}, ValueError, "gamma and beta"),
         ({"dropout": 1.0}, ValueError, "0 <= rate < 1"),
         ({"attention_dropout": "much"}, TypeError, "a number"),
-        ({"eps": -1.0}, ValueError, "0 or more"),
+        ({"eps": -1.0}, ValueError, "eps: got -1.0, expected a finite number above 0"),
+        ({"eps": 0.0}, ValueError, "eps: got 0.0"),
+        ({"eps": 1e-46}, ValueError, "eps: got 1e-46, expected a finite number above 0 in float32"),
+        ({"eps": "1e-5"}, TypeError, "eps: got str"),
+        ({"n_heads": np.array(2.7)}, TypeError, "n_heads: got ndarray"),
+        ({"weights": tuple(ATTENTION)}, TypeError, "weights: got tuple, expected AttentionWeights"),
         ({"seed": -1}, ValueError, "seed"),
         ({"out": X}, ValueError, "share memory"),
         ({"out": np.empty((9, 6))}, TypeError, "float32"),
@@ -115,17 +120,28 @@ def test_attention_refuses(change: dict[str, Any], error: type[Exception], text:
         ops.attention_block_forward(**{**given, **change}, device=device)
 
 
+OWN = np.zeros((5, 6), np.float32)
+
+
 def test_attention_backward_refuses_what_another_pass_saved(device: str) -> None:
     _, saved = ops.attention_block_forward(X, ROW_PTR, ATTENTION, n_heads=2, norm="pre", device=device)
     with pytest.raises(ValueError, match=r"saved\.lse"):
         ops.attention_block_backward(DY, X, ROW_PTR, ATTENTION, saved, n_heads=3, norm="pre", device=device)
+    with pytest.raises(TypeError, match="saved: got tuple, expected AttentionSaved"):
+        ops.attention_block_backward(DY, X, ROW_PTR, ATTENTION, tuple(saved)[:4], norm="pre", device=device)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
-        ({"place": 5}, ValueError, "place"),
+        ({"place": 5}, IndexError, "place: got 5, expected 0 <= place < 5"),
+        ({"place": -1}, IndexError, "place: got -1"),
         ({"place": 1.0}, TypeError, "place"),
+        ({"place": np.array(1.5)}, TypeError, "place: got ndarray"),
+        ({"keys": OWN, "x": OWN[0]}, ValueError, "keys and an input share memory"),
+        ({"values": OWN, "x": OWN[0]}, ValueError, "values and an input share memory"),
+        ({"keys": OWN, "weights": ATTENTION._replace(beta=OWN[1])}, ValueError, "keys and an input share memory"),
+        ({"values": OWN, "weights": ATTENTION._replace(gamma=OWN[1])}, ValueError, "values and an input share memory"),
         ({"keys": np.zeros((5, 6))}, TypeError, "float32"),
         ({"keys": np.zeros((4, 6), np.float32)}, ValueError, "keys and values"),
         ({"x": numbers(7)}, ValueError, "w_qkv"),
@@ -145,12 +161,33 @@ def test_attention_step_refuses(change: dict[str, Any], error: type[Exception], 
         ({"weights": FEED_FORWARD._replace(w2=numbers(7, 6))}, ValueError, "shape of w2"),
         ({"weights": FEED_FORWARD._replace(gamma=None)}, ValueError, "gamma and beta"),
         ({"dropout_hidden": -0.1}, ValueError, "0 <= rate < 1"),
+        ({"eps": 0}, ValueError, "eps: got 0"),
+        ({"weights": tuple(FEED_FORWARD)}, TypeError, "weights: got tuple, expected FeedForwardWeights"),
+        ({"out": X}, ValueError, "share memory"),
     ],
 )
 def test_feed_forward_refuses(change: dict[str, Any], error: type[Exception], text: str, device: str) -> None:
     given: dict[str, Any] = {"x": X, "weights": FEED_FORWARD, "norm": "pre"}
     with pytest.raises(error, match=text):
         ops.feed_forward_block_forward(**{**given, **change}, device=device)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"eps": 0.0}, ValueError, "eps: got 0.0"),
+        ({"eps": 1e-46}, ValueError, "eps: got 1e-46"),
+        ({"eps": float("nan")}, ValueError, "eps: got nan"),
+        ({"x": np.ones((9, 0)), "gamma": [], "beta": []}, ValueError, "columns of x: got 0, expected at least 1"),
+        ({"out": X}, ValueError, "share memory"),
+    ],
+)
+def test_layer_norm_refuses(change: dict[str, Any], error: type[Exception], text: str, device: str) -> None:
+    given: dict[str, Any] = {"x": X, "gamma": numbers(6), "beta": numbers(6)}
+    with pytest.raises(error, match=text):
+        ops.layer_norm_forward(**{**given, **change}, device=device)
+    with pytest.raises(ValueError, match="columns of x"):
+        ops.layer_norm_backward(np.ones((9, 0)), np.ones((9, 0)), np.ones((9, 2)), [], device=device)
 
 
 def test_feed_forward_backward_shapes(device: str) -> None:
@@ -160,3 +197,5 @@ def test_feed_forward_backward_shapes(device: str) -> None:
     assert dx.shape == y.shape
     for gradient, value in zip(gradients, FEED_FORWARD, strict=True):
         assert np.shape(gradient) == np.shape(value)
+    with pytest.raises(TypeError, match="saved: got tuple, expected FeedForwardSaved"):
+        ops.feed_forward_block_backward(DY, X, FEED_FORWARD, tuple(saved), **options)

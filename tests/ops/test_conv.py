@@ -155,6 +155,9 @@ def test_caser_equals_torch() -> None:
         assert np.abs(got[name] - want).max() < 1e-5 * (1 + np.abs(want).max()), name
 
 
+SQUARE = np.ones((4, 4), np.float32)
+
+
 def test_conv_refuses(device: str) -> None:
     p = ConvCase("good", [3, 2], 4).make()
     call: Any = ops.causal_conv_block_forward
@@ -166,13 +169,41 @@ def test_conv_refuses(device: str) -> None:
         ((p.x * np.nan, p.row_ptr, *p.weights), {}, ValueError, "finite"),
         ((p.x, p.row_ptr, p.weights[0][:8], *p.weights[1:]), {}, ValueError, "w2"),
         ((p.x, p.row_ptr, *p.weights), {"dilation": 0}, ValueError, "dilation"),
+        ((p.x, [0, 2**63 - 1, -2, 5], *p.weights), {}, ValueError, r"row_ptr\[2\]: got -2"),
         ((p.x, p.row_ptr, *p.weights), {"eps": 0.0}, ValueError, "eps"),
+        ((p.x, p.row_ptr, *p.weights), {"eps": 1e-46}, ValueError, "eps: got 1e-46"),
+        ((p.x, p.row_ptr, *p.weights), {"out": p.x}, ValueError, "share memory"),
+        ((p.x, p.row_ptr, *p.weights), {"out": p.x[:3].copy()}, ValueError, "shape of out"),
         ((p.x, p.row_ptr, *p.weights), {"dropout": 1.0}, ValueError, "dropout"),
         ((p.x, p.row_ptr, *p.weights), {"seed": -1}, ValueError, "seed"),
     ]
     for arguments, options, error, text in bad:
         with pytest.raises(error, match=text):
             call(*arguments, **options, device=device)
+    w1, _, gamma1, beta1, w2, _, gamma2, beta2 = p.weights
+    saved: Any = tuple(call(p.x, p.row_ptr, *p.weights, device=device)[1])
+    with pytest.raises(TypeError, match="saved: got tuple, expected ConvSaved"):
+        ops.causal_conv_block_backward(
+            p.dy, saved, p.x, p.row_ptr, w1, gamma1, beta1, w2, gamma2, beta2, device=device
+        )  # fmt: skip
+
+
+def test_results_are_written_into_out(device: str) -> None:
+    p, q, r = (
+        ConvCase("conv", [3, 2], 4).make(),
+        CaserCase("c", 4, 3, 5, 2, 1).make(),
+        DenseCase("d", 4, 5, 6, "relu").make(),
+    )
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (ops.causal_conv_block_forward, (p.x, p.row_ptr, *p.weights), {}),
+        (ops.caser_forward, (q.x, *q.weights), {"window": 3}),
+        (ops.dense_forward, (r.x, r.w), {}),
+    ]
+    for call, arguments, options in calls:
+        expected, _ = call(*arguments, **options, device=device)
+        out = np.full_like(expected, np.nan)
+        assert call(*arguments, **options, out=out, device=device)[0] is out
+        assert np.array_equal(out, expected)
 
 
 def test_caser_and_dense_refuse(device: str) -> None:
@@ -183,6 +214,11 @@ def test_caser_and_dense_refuse(device: str) -> None:
         (ops.caser_forward, (p.x[:-1], *p.weights), {"window": 3}, ValueError, "shape of x"),
         (ops.caser_forward, (p.x, *p.weights), {"window": 2}, ValueError, "w_h"),
         (ops.caser_backward, (z, argmax + 3, p.x, w_h, w_v), {"window": 3}, ValueError, "outside"),
+        (ops.caser_backward, (z, argmax.astype(np.int64) + 2**32, p.x, w_h, w_v), {"window": 3}, ValueError, "outside"),
+        (ops.caser_forward, (p.x, *p.weights), {"window": 3, "out": z[:2]}, ValueError, "shape of out"),
+        (ops.caser_forward, (p.x, *p.weights), {"window": 3, "out": z.astype(float)}, TypeError, "float32"),
+        (ops.dense_forward, (q.x, q.x.T.copy()), {"out": q.x[:, :4]}, ValueError, "not contiguous"),
+        (ops.dense_forward, (SQUARE, np.eye(4)), {"out": SQUARE}, ValueError, "share memory"),
         (ops.caser_backward, (z, argmax * 0.5, p.x, w_h, w_v), {"window": 3}, TypeError, "argmax"),
         (ops.dense_forward, (q.x, q.w[:3]), {}, ValueError, "shape of w"),
         (ops.dense_forward, (q.x, q.w), {"activation": "elu"}, ValueError, "activation"),

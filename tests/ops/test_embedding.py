@@ -100,7 +100,8 @@ def test_positions_of_long_batches_sum_in_a_fixed_tree(device: str) -> None:
 
 
 def test_masks_have_the_same_bits_everywhere(device: str) -> None:
-    for width, rate in itertools.product((1, 15, 16, 31, 33, 50, 100), (0.0, 0.1, 0.5, 0.99)):
+    halfway = 32768.5001 / 65536  # rounded to the threshold 32769, but as a float32 to 32768
+    for width, rate in itertools.product((1, 15, 16, 31, 33, 50, 100), (0.0, 0.1, 0.5, 0.99, halfway)):
         expected = mask((37, width), rate, 3, 4, 5)
         for n_threads in (1, 2, 3, 7):
             x = np.random.default_rng(0).standard_normal((37, width)).astype(np.float32)
@@ -109,6 +110,11 @@ def test_masks_have_the_same_bits_everywhere(device: str) -> None:
             )  # fmt: skip
             assert np.array_equal(dropped, x * expected)
     assert ops.dropout_apply(np.empty((0, 3), np.float32), 0.5, device=device).shape == (0, 3)
+
+
+def test_a_rate_is_a_float32_everywhere(device: str) -> None:
+    given = {"seed": 1, "step": 2, "site": 3, "device": device}
+    assert mask((1, 64), 32768.5001 / 65536, **given).max() == np.float32(65536 / (65536 - 32768))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
@@ -147,13 +153,20 @@ STEP = by_name["empty sequences"].make()
 @pytest.mark.parametrize(
     ("changed", "error", "text"),
     [
-        ({"ids": [0, 7]}, ValueError, r"ids\[1\]: got 7"),
-        ({"ids": [0, -2]}, ValueError, r"ids\[1\]: got -2"),
+        ({"ids": [0, 7]}, IndexError, r"ids\[1\]: got 7"),
+        ({"ids": [0, -2]}, IndexError, r"ids\[1\]: got -2"),
         ({"ids": [0.0, 1.0]}, TypeError, "integer"),
         ({"ids": [[0], [1]]}, ValueError, "dimensions of ids"),
         ({"row_ptr": [0, 1]}, ValueError, "row_ptr: got 0 to 1"),
         ({"row_ptr": [0, 2, 1, 2]}, ValueError, r"row_ptr\[2\]: got 1"),
+        ({"row_ptr": [0, 2**63 - 1, -2, 2]}, ValueError, r"row_ptr\[2\]: got -2"),
         ({"row_ptr": [0.0, 2.0]}, TypeError, "row_ptr"),
+        ({"scale": "2.0"}, TypeError, "scale: got str"),
+        ({"scale": float("nan")}, ValueError, "scale: got nan"),
+        ({"scale": float("inf")}, ValueError, "scale: got inf"),
+        ({"scale": 1e300}, ValueError, r"scale: got 1e\+300"),
+        ({"seed": np.array(2.7)}, TypeError, "seed: got ndarray"),
+        ({"step": np.True_}, TypeError, "step: got bool"),
         ({"row_ptr": []}, TypeError, "row_ptr"),
         ({"positions": np.ones((1, 3))}, ValueError, "longest sequence: got 2, expected at most 1"),
         ({"positions": np.ones((2, 4))}, ValueError, "columns of positions"),
@@ -173,6 +186,10 @@ def test_forward_refuses(changed: dict[str, Any], error: type[Exception], text: 
 def test_backward_and_dropout_refuse(device: str) -> None:
     with pytest.raises(TypeError, match="float32"):
         ops.embedding_backward(np.ones((2, 2)), device=device)
+    with pytest.raises(TypeError, match="scale: got str"):
+        ops.embedding_backward(np.ones((2, 2), np.float32), scale="2.0", device=device)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="scale: got inf"):
+        ops.embedding_backward(np.ones((2, 2), np.float32), scale=np.inf, device=device)
     with pytest.raises(ValueError, match="longest sequence"):
         ops.embedding_backward(np.ones((2, 2), np.float32), n_positions=1, device=device)
     with pytest.raises(TypeError, match="float32"):

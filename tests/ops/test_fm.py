@@ -193,8 +193,12 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"seed": -1}, ValueError, "seed"),
     ({"epoch": 2**32}, ValueError, "epoch"),
     ({"fields": np.zeros(8, int)}, ValueError, "shape of fields"),
-    ({"fields": np.full(9, -1)}, ValueError, "fields"),
-    ({"fields": np.full(9, 2), "n_fields": 2}, ValueError, "0 <= field < 2"),
+    ({"fields": np.full(9, -1)}, IndexError, r"fields\[0\]: got -1"),
+    ({"fields": np.full(9, 2), "n_fields": 2}, IndexError, "0 <= id < 2"),
+    ({"fields": np.full(9, 2**32)}, IndexError, r"fields\[0\]: got 4294967296"),
+    ({"fields": np.zeros(9, int), "n_fields": 0}, ValueError, "n_fields: got 0"),
+    ({"fields": np.zeros(9, int), "n_fields": 1.5}, TypeError, "n_fields: got float"),
+    ({"learning_rate": 1 + 0j}, TypeError, "learning_rate: got complex"),
     ({"fields": np.full(9, 2)}, ValueError, "columns of table"),
     ({"fields": np.zeros(9)}, TypeError, "fields"),
     ({"device": "gpu"}, ValueError, "device"),
@@ -214,22 +218,30 @@ def test_an_epoch_refuses(change: dict[str, Any], error: type[Exception], text: 
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
+    ("change", "error", "text"),
     [
-        ({"positives": [40]}, "positives"),
-        ({"negatives": [0, -1, 2, 3]}, "negatives"),
-        ({"negative_ptr": [0, 5, 4]}, "negative_ptr"),
-        ({"groups": [0, 0]}, "the same number"),
-        ({"groups": [2]}, "groups that have"),
-        ({"negative_ptr": [0, 0, 4], "groups": [0]}, "groups that have"),
+        ({"positives": [40]}, IndexError, r"positives of the pairs\[0\]: got 40"),
+        ({"positives": [2**32]}, IndexError, r"positives of the pairs\[0\]: got 4294967296"),
+        ({"positives": [5.0]}, TypeError, "positives"),
+        ({"negatives": [0, -1, 2, 3]}, IndexError, r"negatives of the pairs\[1\]: got -1"),
+        ({"negatives": [0, 2**32 + 1, 2, 3]}, IndexError, "got 4294967297"),
+        ({"negatives": [[0, 1], [2, 3]]}, ValueError, "shapes of"),
+        ({"negative_ptr": [0, 5, 4]}, ValueError, "negative_ptr"),
+        ({"negative_ptr": [0, 2**63 - 1, -2, 4]}, ValueError, "negative_ptr"),
+        ({"negative_ptr": [0.0, 2.0, 4.0]}, TypeError, "negative_ptr"),
+        ({"negative_ptr": 4}, ValueError, "negative_ptr"),
+        ({"groups": [0, 0]}, ValueError, "the same number"),
+        ({"groups": [2]}, IndexError, r"groups of the pairs\[0\]: got 2, expected 0 <= id < 2"),
+        ({"groups": [2**32]}, IndexError, "got 4294967296"),
+        ({"negative_ptr": [0, 0, 4], "groups": [0]}, ValueError, "groups that have"),
     ],
 )
-def test_pairs_out_of_range_are_refused(change: dict[str, Any], text: str, device: str) -> None:
+def test_pairs_out_of_range_are_refused(change: dict[str, Any], error: type[Exception], text: str, device: str) -> None:
     pairs = Pairs(*(np.array(part) for part in ([5], [1], [0, 2, 4], [0, 1, 2, 3])))
     problem = GOOD._replace(loss="bpr", optimizer="sgd").make()
     run(problem, device, groups=pairs)
     bad = pairs._replace(**{name: np.array(value) for name, value in change.items()})
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(error, match=text):
         run(problem, device, groups=bad)
 
 

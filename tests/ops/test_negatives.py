@@ -148,13 +148,19 @@ def test_extreme_weights_end_and_never_give_a_positive(
 
 
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "unknown user": ({"users": [0, 60]}, ValueError, r"users\[1\]: got 60, expected 0 <= user < 60"),
-    "negative user": ({"users": [-1]}, ValueError, r"users\[0\]: got -1"),
-    "huge user": ({"users": [2**32]}, ValueError, "got 4294967296"),
+    "unknown user": ({"users": [0, 60]}, IndexError, r"users\[1\]: got 60, expected 0 <= id < 60"),
+    "negative user": ({"users": [-1]}, IndexError, r"users\[0\]: got -1"),
+    "huge user": ({"users": [2**32]}, IndexError, "got 4294967296"),
     "float user": ({"users": [0.0]}, TypeError, "dtype of users: got float64"),
     "users in 2-D": ({"users": [[0]]}, ValueError, "dimensions of users"),
     "negative n": ({"n": -1}, ValueError, "n: got -1"),
     "float n": ({"n": 2.0}, TypeError, "n: got float"),
+    "float n in an array": ({"n": np.array(2.7)}, TypeError, "n: got ndarray"),
+    "bool n": ({"n": np.True_}, TypeError, "n: got bool"),
+    "float out": ({"out": np.empty((1, 1), np.float32)}, TypeError, "out: got float32, expected an array of int32"),
+    "out of another shape": ({"out": np.empty((1, 2), np.int32)}, ValueError, "shape of out"),
+    "out among the inputs": ({"out": HALF.col_idx[:1].reshape(1, 1)}, ValueError, "share memory"),
+    "threads": ({"n_threads": np.array(2.7)}, TypeError, "n_threads: got ndarray"),
     "too many": ({"n": 2**27}, ValueError, "at most 134217727"),
     "short weights": ({"weights": [1.0]}, ValueError, r"shape of weights: got \(1,\), expected .*\(40,\)"),
     "negative weight": ({"weights": np.r_[-1.0, np.ones(39)]}, ValueError, r"weights\[0\]: got -1.0"),
@@ -181,6 +187,9 @@ def test_other_forms_of_input(device: str) -> None:
     users.flags.writeable = False
     for same in (matrix, matrix.tocsc(), matrix.tocoo(), HALF._replace(values=None)):
         np.testing.assert_array_equal(ops.sample_negatives(same, users, 4, device=device), expected)
+    out = np.empty((2, 4), np.int32)
+    assert ops.sample_negatives(HALF, [5, 6], 4, out=out, device=device) is out
+    np.testing.assert_array_equal(out, expected)
     assert ops.sample_negatives(HALF, [], 4, device=device).shape == (0, 4)
     assert ops.sample_negatives(HALF, [5], 0, device=device).shape == (1, 0)
     assert ops.sample_negatives(HALF, 5, 3, device=device).tolist() == expected[:1, :3].tolist()

@@ -137,6 +137,22 @@ def test_square_sums(n: int, device: str) -> None:
     assert found.pop() == pytest.approx(exact, rel=2e-7)
 
 
+def test_sums_of_squares_beyond_float32(device: str) -> None:
+    x = np.ones(40_000, np.float32)
+    x[[5, 20_000]] = [3e38, -2e19]
+    assert ops.square_sum(x, device=device) == pytest.approx(float(np.sum(x.astype(np.float64) ** 2)), rel=1e-12)
+
+
+def test_sgd_divides_by_no_eps(device: str) -> None:
+    param = ops.optimizer_step(
+        np.ones(3, np.float32), np.ones(3), kind="sgd", beta1=0.0, eps=0.0, lr=1.0, device=device
+    )
+    assert not param.any()
+
+
+BOTH = np.zeros((1, 3), np.float32)
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "text"),
     [
@@ -149,7 +165,19 @@ def test_square_sums(n: int, device: str) -> None:
         ({"v": np.ones(2, np.float32)}, ValueError, "shape of v"),
         ({"beta1": 1.0}, ValueError, "beta1"),
         ({"lr": -1.0}, ValueError, "lr"),
+        ({"lr": 1e39}, ValueError, r"lr: got 1e\+39, expected a finite float32"),
+        ({"lr": "1e-3"}, TypeError, "lr: got str"),
+        ({"weight_decay": np.inf}, ValueError, "weight_decay"),
+        ({"grad_scale": None}, TypeError, "grad_scale"),
         ({"eps": np.nan}, ValueError, "eps"),
+        ({"eps": 0.0}, ValueError, "eps: got 0.0, expected a finite number above 0 in float32"),
+        ({"eps": 1e-46, "kind": "adagrad"}, ValueError, "eps: got 1e-46"),
+        ({"step": np.array(1.5)}, TypeError, "step: got ndarray"),
+        ({"m": BOTH[0], "v": BOTH[0]}, ValueError, "m and v share memory"),
+        ({"param": BOTH[0], "m": BOTH[0]}, ValueError, "m and param share memory"),
+        ({"param": BOTH[0], "v": BOTH[0]}, ValueError, "v and param share memory"),
+        ({"grad": BOTH[0], "v": BOTH[0]}, ValueError, "v and grad share memory"),
+        ({"param": BOTH[0], "grad": BOTH[0]}, ValueError, "param and grad share memory"),
         ({"step": 0}, ValueError, "step"),
     ],
 )
@@ -160,15 +188,26 @@ def test_steps_refuse(changed: dict[str, Any], error: type[Exception], text: str
         ops.optimizer_step(**(given | changed), device=device)
 
 
+BOTH_ROWS = np.zeros((4, 2), np.float32)
+
+
 def test_row_steps_refuse(device: str) -> None:
     table = np.ones((4, 2), np.float32)
-    for rows, drows, text in (
-        ([1, 1], np.ones((2, 2)), "strictly ascending"),
-        ([-1, 1], np.ones((2, 2)), "strictly ascending"),
-        ([4], np.ones((1, 2)), r"rows\[0\]: got 4"),
-        ([1], np.ones((2, 2)), "shape of drows"),
-        ([1], np.ones((1, 3)), "shape of drows"),
-        ([1], table[:1], "share memory"),
+    for rows, drows, error, text in (
+        ([1, 1], np.ones((2, 2)), ValueError, "strictly ascending"),
+        ([2, 1], np.ones((2, 2)), ValueError, "strictly ascending"),
+        ([-1, 1], np.ones((2, 2)), IndexError, r"rows\[0\]: got -1, expected 0 <= id < 4"),
+        ([4], np.ones((1, 2)), IndexError, r"rows\[0\]: got 4"),
+        ([1], np.ones((2, 2)), ValueError, "shape of drows"),
+        ([1], np.ones((1, 3)), ValueError, "shape of drows"),
+        ([1], table[:1], ValueError, "share memory"),
+    ):
+        with pytest.raises(error, match=text):
+            ops.optimizer_step_rows(table, rows, drows, kind="sgd", beta1=0.0, device=device)
+    for moments, text in (
+        ((table, np.zeros_like(table)), "m and table share memory"),
+        ((np.zeros_like(table), table), "v and table share memory"),
+        ((BOTH_ROWS, BOTH_ROWS), "m and v share memory"),
     ):
         with pytest.raises(ValueError, match=text):
-            ops.optimizer_step_rows(table, rows, drows, kind="sgd", beta1=0.0, device=device)
+            ops.optimizer_step_rows(table, [1], np.ones((1, 2)), *moments, device=device)

@@ -44,6 +44,9 @@ def test_writes_into_out_and_takes_strided_input(device: str) -> None:
     np.testing.assert_allclose(out.reshape(6, 5), x @ y.T, rtol=1e-4, atol=1e-6)
 
 
+TWO = np.ones((2, 4), np.float32)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
@@ -55,6 +58,8 @@ def test_writes_into_out_and_takes_strided_input(device: str) -> None:
         ({"pairs": np.ones((2, 5))}, TypeError, "pairs: got ndarray"),
         ({"out": np.zeros(3, np.float32)}, ValueError, "shape of out"),
         ({"out": np.zeros(0)}, TypeError, "out: got float64"),
+        ({"x": TWO, "pairs": sp.csr_array(np.eye(2, 5)), "out": TWO[0, :2]}, ValueError, "share memory"),
+        ({"y": TWO, "pairs": sp.csr_array(np.eye(2)), "out": TWO[0, :2]}, ValueError, "share memory"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], error: type[Exception], text: str, device: str) -> None:

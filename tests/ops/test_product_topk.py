@@ -146,6 +146,8 @@ def test_read_only_arrays_work(device: str) -> None:
 
 
 A, B = sp.csr_array(np.ones((2, 3))), sp.csr_array(np.ones((3, 5)))
+SHARED, TABLE = sp.csr_array(np.ones((2, 3), np.float32)), np.ones((3, 5), np.float32)
+IDS = np.zeros((2, 3), np.int32)
 NORMS = {"normalize": "product", "row_norms": np.ones(2), "col_norms": np.ones(5)}
 
 
@@ -167,10 +169,14 @@ NORMS = {"normalize": "product", "row_norms": np.ones(2), "col_norms": np.ones(5
         ({**NORMS, "col_norms": np.array(list("abcde"))}, TypeError, "col_norms: got dtype"),
         ({**NORMS, "shrinkage": -1.0}, ValueError, "shrinkage: got -1"),
         ({**NORMS, "shrinkage": float("nan")}, ValueError, "shrinkage: got nan"),
-        ({"include": [5]}, IndexError, "include holds item 5"),
-        ({"exclude": [-1]}, IndexError, "exclude holds item -1"),
+        ({"include": [5]}, IndexError, r"include\[0\]: got 5"),
+        ({"exclude": [-1]}, IndexError, r"exclude\[0\]: got -1"),
         ({"seen": sp.csr_array(np.ones((5, 2)))}, ValueError, "looks transposed"),
         ({"out": np.zeros((2, 3), np.int32)}, TypeError, "out"),
+        ({"out": (IDS, IDS.view(np.float32))}, ValueError, "share memory"),
+        ({"a": SHARED, "out": (IDS, SHARED.data.reshape(2, 3))}, ValueError, "share memory"),
+        ({"b": TABLE, "out": (IDS, TABLE.reshape(-1)[:6].reshape(2, 3))}, ValueError, "share memory"),
+        ({**NORMS, "shrinkage": "1"}, TypeError, "shrinkage: got str"),
         ({"n_threads": 0}, ValueError, "n_threads"),
     ],
 )

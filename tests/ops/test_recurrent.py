@@ -149,6 +149,9 @@ def test_public_functions_agree_with_flat_ones(cell: str, device: str) -> None:
     for name, gradient in backward(device, cell, problem, saved, 3).items():
         assert np.array_equal(getattr(got, name), gradient), name
     alone = run(*layer, device=device, **hyper)
+    out = np.full_like(alone.h, np.nan)
+    assert run(*layer, device=device, out=out, **hyper).h is out
+    assert np.array_equal(out, alone.h)
     assert back(problem.dh, alone, *layer, device=device, **hyper).dh0.shape == problem.h0.shape
 
 
@@ -180,6 +183,7 @@ def test_torch_agrees(cell: str, device: str) -> None:
 
 X, POINTERS = np.ones((4, 3), np.float32), np.array([0, 1, 4])
 W_X, W_H = np.ones((3, 6), np.float32), np.ones((2, 6), np.float32)
+SAME = np.ones((4, 2), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,7 @@ W_X, W_H = np.ones((3, 6), np.float32), np.ones((2, 6), np.float32)
         ({"x": X * np.nan}, ValueError, "finite"),
         ({"row_ptr": [0, 5]}, ValueError, "the number of rows"),
         ({"row_ptr": [0, 3, 1, 4]}, ValueError, r"row_ptr\[2\]: got 1"),
+        ({"row_ptr": [0, 2**63 - 1, -2, 4]}, ValueError, r"row_ptr\[2\]: got -2"),
         ({"row_ptr": [0.0, 4.0]}, TypeError, "integer dtype"),
         ({"row_ptr": []}, (TypeError, ValueError), "row_ptr"),
         ({"w_h": np.ones((2, 7))}, ValueError, "shape of w_h"),
@@ -196,6 +201,9 @@ W_X, W_H = np.ones((3, 6), np.float32), np.ones((2, 6), np.float32)
         ({"b_x": np.ones(5)}, ValueError, "shape of b_x"),
         ({"b_h": np.ones((1, 6))}, ValueError, "shape of b_h"),
         ({"h0": np.ones((2, 3))}, ValueError, "shape of h0"),
+        ({"out": np.empty((4, 3), np.float32)}, ValueError, "shape of out"),
+        ({"out": np.empty((4, 2))}, TypeError, "float32"),
+        ({"x": SAME, "w_x": np.ones((2, 6)), "out": SAME}, ValueError, "share memory"),
     ],
 )
 def test_forward_refuses(changed: dict[str, Any], error: Any, text: str, device: str) -> None:
@@ -210,6 +218,8 @@ def test_backward_refuses(device: str) -> None:
     bare = ops.gru_forward(*layer, keep=False, device=device)
     with pytest.raises(ValueError, match=r"shape of states\.gates"):
         ops.gru_backward(dh, bare, *layer, device=device)
+    with pytest.raises(TypeError, match="states: got tuple, expected RecurrentStates, what gru_forward returned"):
+        ops.gru_backward(dh, tuple(states), *layer, device=device)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shape of dh"):
         ops.gru_backward(dh[:3], states, *layer, device=device)
     with pytest.raises(ValueError, match="truncate"):

@@ -157,6 +157,19 @@ def test_read_only_out_is_refused(device: str) -> None:
         ops.topk(np.ones((5, 2)), np.ones((2, 2)), 3, out=out, device=device)
 
 
+def test_out_among_the_inputs_is_refused(device: str) -> None:
+    memory = np.ones((5, 3), np.float32)
+    ids, scores = np.zeros((2, 3), np.int32), np.zeros((2, 3), np.float32)
+    for items, queries, out in (
+        (memory, np.ones((2, 3)), (ids, memory[:2])),
+        (np.ones((5, 3)), memory[:2], (ids, memory[1:3])),
+        (memory, np.ones((2, 3)), (memory[:2].view(np.int32), scores)),
+        (np.ones((5, 3)), np.ones((2, 3)), (ids, ids.view(np.float32))),
+    ):
+        with pytest.raises(ValueError, match="share memory"):
+            ops.topk(items, queries, 3, out=out, device=device)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, np.int8, np.bool_, ">f4"])
 def test_other_dtypes_are_converted(dtype: str, device: str) -> None:
     rng = np.random.default_rng(0)
@@ -228,10 +241,11 @@ def test_scores_beyond_float32_are_ranked_without_repeats(device: str) -> None:
         ({"n": -1}, ValueError, "n: got -1"),
         ({"n": 2.0}, TypeError, "n: got float"),
         ({"n": True}, TypeError, "n: got bool"),
-        ({"include": [0, 5]}, IndexError, "include holds item 5"),
-        ({"exclude": [-1]}, IndexError, "exclude holds item -1"),
-        ({"exclude": [2**40]}, IndexError, "exclude holds item 1099511627776"),
-        ({"include": [0.5]}, TypeError, "include: got dtype float64"),
+        ({"n": np.array(2.7)}, TypeError, "n: got ndarray, expected an int"),
+        ({"include": [0, 5]}, IndexError, r"include\[1\]: got 5, expected 0 <= id < 5"),
+        ({"exclude": [-1]}, IndexError, r"exclude\[0\]: got -1"),
+        ({"exclude": [2**40]}, IndexError, r"exclude\[0\]: got 1099511627776"),
+        ({"include": [0.5]}, TypeError, "dtype of include: got float64"),
         ({"include": np.ones(5, bool)}, TypeError, r"np.flatnonzero\(include\)"),
         ({"include": [[0]]}, ValueError, "include: got shape"),
         ({"seen": np.ones((2, 5))}, TypeError, "seen: got ndarray"),

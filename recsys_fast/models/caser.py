@@ -177,9 +177,8 @@ class Caser(NextItemLoss, SequenceModel):
 
     def _make_network(self, runtime: Runtime) -> Network:
         (items, *tables), blocks = self._parts(*self._matrix.shape)
-        objective = self._objective()
         kind = UserNetwork if self.user_vectors else Network
-        return kind(items, blocks, objective, self._optimizer(), runtime, seed=self.seed_, tables=tables)
+        return kind(items, blocks, None, self._optimizer(), runtime, seed=self.seed_, tables=tables)
 
     def _objective(self) -> Any:
         return _EveryTarget(super()._objective(), self.targets)

@@ -197,7 +197,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         if not self.session_parallel:
             return super()._make_network(runtime)
         (items,), blocks = self._parts(*self._matrix.shape)
-        return LaneNetwork(items, blocks, self._objective(), self._optimizer(), runtime, seed=self.seed_)
+        return LaneNetwork(items, blocks, None, self._optimizer(), runtime, seed=self.seed_)
 
     def _batches(self) -> Any:
         how: dict[str, Any] = {"seed": self.seed_, "device": self.device, "n_threads": self.n_threads}

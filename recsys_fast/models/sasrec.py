@@ -173,9 +173,16 @@ class SASRec(AttentionModel):
         self.n_threads = n_threads
         self.random_state = random_state
 
+    @property
+    def _masks_inputs(self) -> bool:
+        """Whether the table has a row for the mask behind those of the items."""
+        return isinstance(self.augmentation, dict) and bool(self.augmentation.get("item_mask"))
+
+    def _structure(self) -> dict[str, Any]:
+        return {**super()._structure(), "item_mask in augmentation": self._masks_inputs}
+
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
-        masked = self._augmented().item_mask > 0
-        table = ItemTable(n_items + masked, self.d, bias=self.item_bias, scale=self.init_scale)
+        table = ItemTable(n_items + self._masks_inputs, self.d, bias=self.item_bias, scale=self.init_scale)
         return [table], self._attention(table, True, self.hidden or self.d)
 
     def _batches(self) -> SequenceBatches:

@@ -38,6 +38,7 @@ def unpack(model: SequenceTrainable, reader: Any, values: dict[str, Any]) -> Non
         shapes |= {f"optimizer.{name}.{m}": shape for name, shape in shapes.items() if 0 not in shape for m in moments}
     arrays = {name: read_table(reader, f"network.{name}", shape) for name, shape in shapes.items()}
     model._stored = arrays, steps
+    model._keep_structure()
 
 
 def _sequences(model: SequenceTrainable, reader: Any) -> Sequences:

@@ -6,6 +6,7 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,6 +29,15 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad")
 SCHEDULES = ("constant", "linear", "cosine")
 _BUILDING = threading.Lock()
 _NETWORK, _SEQUENCES = "network.", "sequences."
+_MOMENTS = "moments of the optimizer"
+
+# Parameters that say how a network is trained or where, not what it computes. Any other belongs to the learned arrays.
+_TRAINING_ONLY = frozenset(
+    "augmentation attention_dropout batch_size calibration clip_norm compute device dropout dropout_hidden init_scale "
+    "last_probability lazy_moments learning_rate log_q loss mask_probability momentum n_epochs n_negatives n_threads "
+    "negative_alpha optimizer random_state schedule score_regularization session_parallel shared_negatives shuffle "
+    "stride targets truncate verify_negatives warmup_steps weight_decay windows".split()
+)
 
 
 class SequenceTrainable(FactorModel):
@@ -35,6 +45,8 @@ class SequenceTrainable(FactorModel):
 
     _learned: ClassVar[tuple[str, ...]] = ("seed_",)
     _fits_sequences: ClassVar[bool] = True
+    #: names of parameters that may change between ``fit`` and ``partial_fit``
+    _training_only: ClassVar[frozenset[str]] = _TRAINING_ONLY
 
     max_len: int
     optimizer: str
@@ -52,6 +64,7 @@ class SequenceTrainable(FactorModel):
     _sequences: Sequences
     _network: Network | None = None
     _stored: tuple[dict[str, Array], int]
+    _built: dict[str, Any]
 
     # ---- what a model supplies
 
@@ -72,12 +85,12 @@ class SequenceTrainable(FactorModel):
         """Return the batches of epochs over ``self._sequences``; ``n_batches`` is their number in an epoch."""
 
     def _make_network(self, runtime: Runtime) -> Network:
-        """Return the network for the items of ``self._matrix``, connected and not yet initialised."""
+        """Return the network for the items of ``self._matrix``, connected, not yet initialised, without objective."""
         (items, *tables), blocks = self._parts(*self._matrix.shape)
-        return Network(items, blocks, self._objective(), self._optimizer(), runtime, seed=self.seed_, tables=tables)
+        return Network(items, blocks, None, self._optimizer(), runtime, seed=self.seed_, tables=tables)
 
     def _optimizer(self) -> Optimizer:
-        """Return the optimizer; ``_resume`` tells it how many steps there are in all."""
+        """Return the optimizer; ``_trainer`` tells it how many steps there are in all."""
         return Optimizer(
             self.optimizer, self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm,
             warmup_steps=self.warmup_steps, schedule=self.schedule, n_steps=self.warmup_steps + 1,
@@ -110,15 +123,45 @@ class SequenceTrainable(FactorModel):
         return Runtime(self.device, self.n_threads)
 
     def _net(self) -> Network:
-        """Return the network; made of what a file or a copy of the model holds, where that is not done yet."""
+        """Return the network; made of what a file or a copy of the model holds, where that is not done yet.
+
+        Raises:
+            ValueError: a parameter that the network was built by has changed since.
+        """
+        self._check_unchanged()
         if self._network is None:
             with _BUILDING:
                 if self._network is None:
-                    network = self._make_network(self._runtime())
-                    network.restore(*self._stored)
-                    self._network = network
+                    self._network = self._restored(*self._stored)
                     del self._stored
         return self._network
+
+    def _restored(self, arrays: dict[str, Array], steps: int) -> Network:
+        """Return a new network, as the present parameters want it, with copies of these arrays."""
+        network = self._make_network(self._runtime())
+        network.restore(arrays, steps)
+        return network
+
+    def _structure(self) -> dict[str, Any]:
+        """Return what the learned arrays were made by: a network of other values would read beyond them."""
+        values = {name: getattr(self, name) for name in _structural(type(self))}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+    def _keep_structure(self) -> None:
+        """Remember what the arrays were made by, for ``_check_unchanged``."""
+        self._built = {**self._structure(), _MOMENTS: self._moments()}
+
+    def _check_unchanged(self, *, onwards: bool = False) -> None:
+        """Raise ValueError where ``set_params`` made the parameters those of another network than the learned one.
+
+        Args:
+            onwards: whether the optimizer's state is needed, too.
+        """
+        present = {**self._structure(), _MOMENTS: self._moments()} if onwards else self._structure()
+        for name, got in present.items():
+            if got != self._built[name]:
+                what, mend = f"{name} of a fitted {type(self).__name__}", "set it back, or call fit"
+                raise ValueError(message(what, f"{got!r}, changed since fit", repr(self._built[name]), mend))
 
     def _changed(self) -> None:
         """Forget what was derived from the learned state."""
@@ -126,8 +169,9 @@ class SequenceTrainable(FactorModel):
 
     def _held(self) -> tuple[dict[str, Array], int]:
         """Return the network's arrays, not copied, and its steps."""
-        network = self._network
-        return self._stored if network is None else (network.arrays(), network.steps)
+        with _BUILDING:
+            network = self._network
+            return self._stored if network is None else (network.arrays(), network.steps)
 
     def copy_state(self) -> dict[str, Any]:
         """Return a copy of the learned state (not of the training sequences), for ``restore_state``."""
@@ -195,7 +239,8 @@ class SequenceTrainable(FactorModel):
           are what they did.
 
         Raises:
-            ValueError: an id twice, or sequences of another number of users or items; ``resize`` makes room.
+            ValueError: an id twice, or sequences of another number of users or items; ``resize`` makes room. A parameter
+                that the network was built by has changed since ``fit``.
             IndexError: a user that the model does not have.
             NotSupportedError: ``items`` was given.
         """
@@ -207,6 +252,8 @@ class SequenceTrainable(FactorModel):
         if users is not None:
             return self._replace_users(user_items, users)
         fitted = self.is_fitted
+        if fitted:
+            self._check_unchanged(onwards=True)
         sequences = as_sequences(user_items, "user_items", *(self._shape() if fitted else ()))
         if not fitted:
             self._start(sequences)
@@ -237,15 +284,27 @@ class SequenceTrainable(FactorModel):
 
     def _begin(self) -> NetworkTrainer:
         self.seed_ = seed_from(self.random_state)
-        self._network = self._make_network(self._runtime())
-        self._network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
-        return self._resume()
+        self._keep_structure()
+        network = self._make_network(self._runtime())
+        network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
+        return self._trainer(network)
 
     def _resume(self) -> NetworkTrainer:
-        network, batches = self._net(), self._batches()
-        network.objective = self._objective()  # negatives are checked against the present sequences
+        self._check_unchanged(onwards=True)
+        return self._trainer(self._restored(*self._held()))
+
+    def _trainer(self, network: Network) -> NetworkTrainer:
+        """Make this the model's network, and return what trains it as the present parameters say."""
+        batches = self._batches()
+        network.objective = self._objective()
         network.optimizer.n_steps = max(self.warmup_steps + 1, self.n_epochs * batches.n_batches)
+        self._take_network(network)
         return NetworkTrainer(self, network, batches)
+
+    def _take_network(self, network: Network) -> None:
+        self._network = network
+        vars(self).pop("_stored", None)
+        self._changed()
 
     def _announce(self, verbose: bool) -> None:
         if verbose:
@@ -266,19 +325,19 @@ class SequenceTrainable(FactorModel):
         """Nothing is kept of single users or items."""
 
     def _grow(self, n_users: int, n_items: int) -> None:
+        self._check_unchanged(onwards=True)
         old, (arrays, steps) = self._sequences, self._held()
-        before = old.shape
         row_ptr = np.append(old.row_ptr, np.full(n_users - old.n_users, old.n_events, np.int64))
         grown = Sequences.from_arrays(row_ptr, old.items, n_items=n_items, timestamps=old.timestamps)
-        arrays = dict(arrays)
-        vars(self).pop("_network", None)
-        self._take_over(grown)
         network = self._make_network(self._runtime())
-        network.initialise(np.random.Generator(np.random.Philox(key=[self.seed_, n_items])))
+        key = np.array([self.seed_, n_items], np.uint64)
+        network.initialise(np.random.Generator(np.random.Philox(key=key)))
+        arrays = dict(arrays)
         for table in network.tables:
-            self._grow_table(arrays, network, table.name, before, grown.shape)
+            self._grow_table(arrays, network, table.name, old.shape, grown.shape)
         network.restore(arrays, steps)
-        self._network = network
+        self._take_over(grown)
+        self._take_network(network)
 
     def _grow_table(
         self, arrays: dict[str, Array], network: Network, name: str, old: tuple[int, int], new: tuple[int, int]
@@ -330,6 +389,7 @@ class SequenceTrainable(FactorModel):
     # ---- files
 
     def _pack(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        self._check_unchanged(onwards=True)  # the file's parameters have to be those of its arrays
         arrays, steps = self._held()
         packed: dict[str, NDArray[Any]] = {
             f"{_SEQUENCES}row_ptr": self._sequences.row_ptr,
@@ -347,6 +407,12 @@ class SequenceTrainable(FactorModel):
         from recsys_fast.models.sequence_files import unpack
 
         unpack(self, reader, values)
+
+
+@cache
+def _structural(kind: type[SequenceTrainable]) -> tuple[str, ...]:
+    """Return the names of the constructor's parameters that decide what a network computes."""
+    return tuple(name for name in kind._defaults() if name not in kind._training_only)
 
 
 def count_parameters(blocks: dict[str, Block]) -> int:

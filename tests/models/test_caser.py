@@ -67,6 +67,7 @@ def network_of(**options: Any) -> tuple[Network, Any]:
     model._take_over(data)
     model.seed_ = 0
     made = model._make_network(Runtime("numba", 1, np.float64))
+    made.objective = model._objective()
     generator = np.random.default_rng(0)
     made.initialise(generator)
     for array in made.arrays().values():

@@ -30,6 +30,7 @@ def network(kind: type[Any], options: dict[str, Any], dtype: Any = np.float64) -
     model._check_params()
     model._sequences, model._matrix, model.seed_ = data, data.seen, 0
     made = model._make_network(Runtime("numba", 1, dtype))
+    made.objective = model._objective()
     generator = np.random.default_rng(0)
     made.initialise(generator)
     for array in (made.parameters.values, made.items.values, made.items.bias):

@@ -64,7 +64,8 @@ class SASRec(AttentionModel):
             moments included (and without decay), as PyTorch's SparseAdam does: faster on large catalogues, and another
             algorithm, which overfitted sooner where it was compared. False moves all rows at every step.
         warmup_steps: steps over which the learning rate rises.
-        schedule: "constant", or "linear" or "cosine" down to 0 after ``n_epochs``.
+        schedule: "constant", or "linear" or "cosine" down to 0 after ``n_epochs``. Epochs beyond ``n_epochs`` keep the
+            rate of the middle of the last one.
         batch_size: mean number of sequences of a step; all steps have about equally many events.
         n_epochs: passes over all sequences.
         windows: "last": the most recent ``max_len`` + 1 events of a sequence are trained on; "sliding": windows every

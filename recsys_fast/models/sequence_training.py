@@ -23,10 +23,8 @@ from recsys_fast.models.sequence_inputs import as_sequences
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.training.loop import Evaluator, train
 from recsys_fast.training.network import Network, NetworkTrainer, Objective
-from recsys_fast.training.optimizers import Optimizer
+from recsys_fast.training.optimizers import KINDS, SCHEDULES, Optimizer
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad")
-SCHEDULES = ("constant", "linear", "cosine")
 _BUILDING = threading.Lock()
 _NETWORK, _SEQUENCES = "network.", "sequences."
 _MOMENTS = "moments of the optimizer"
@@ -105,7 +103,7 @@ class SequenceTrainable(FactorModel):
 
     def _check_params(self) -> None:
         check_int("max_len", self.max_len, 1, 4096)
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("optimizer", self.optimizer, tuple(KINDS))
         check_float("learning_rate", self.learning_rate, 0.0, above=True, high=1e6)
         check_float("weight_decay", self.weight_decay, 0.0, high=1e6)
         if self.clip_norm is not None:
@@ -298,6 +296,7 @@ class SequenceTrainable(FactorModel):
         batches = self._batches()
         network.objective = self._objective()
         network.optimizer.n_steps = max(self.warmup_steps + 1, self.n_epochs * batches.n_batches)
+        network.optimizer.last_steps = batches.n_batches
         self._take_network(network)
         return NetworkTrainer(self, network, batches)
 

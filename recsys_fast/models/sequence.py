@@ -68,6 +68,9 @@ class SequenceModel(SequenceTrainable):
     - ``_first(network, items)`` and ``_next(network, state, item)`` where one more event need not compute a sequence
       anew.
 
+    Parameters that change after ``fit`` are refused unless they are among ``_training_only``, which a model extends by
+    its own ones that do not change what the network computes.
+
     The score of an item is ``query . item_factors_[item]``: ranking, metrics and top-k are the fused operations.
     """
 

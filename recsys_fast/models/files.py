@@ -152,6 +152,8 @@ def _plain(name: str, value: Any) -> Any:
         return value.tolist()
     if isinstance(value, list | tuple):
         return [_plain("", one) for one in value]
+    if isinstance(value, dict):
+        return {key: _plain("", one) for key, one in value.items()}
     return None if name == "random_state" and not isinstance(value, int) else value
 
 

@@ -85,7 +85,10 @@ class SequenceModel(SequenceTrainable):
         return most_recent(histories, self._window())
 
     def _hidden(self, network: Network, packed: Packed) -> tuple[F32, NDArray[np.bool_]]:
-        """Return the outputs at the last row of each sequence, and which sequences have one."""
+        """Return the outputs at the last row of each sequence, and which sequences have one.
+
+        They are the first columns of the queries; an ``_encode`` of the model's own may fill in more.
+        """
         h = network.forward(packed, PackedBatch(packed.row_ptr, network.seed))
         last = packed.row_ptr[1:] - 1
         some = last >= packed.row_ptr[:-1]
@@ -157,7 +160,7 @@ class SequenceModel(SequenceTrainable):
         for begin, end in chunks(packed, _CHUNK):
             with _ASKING:
                 h, some = self._hidden(network, part_of(packed, begin, end))
-                out[begin:end, : network.items.d][some] = h
+                out[begin:end, : h.shape[1]][some] = h
         return out
 
     def fold_in(self, user_items: Any) -> F32:

@@ -19,7 +19,7 @@ from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import FactorModel
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
-from recsys_fast.models.sequence_inputs import as_sequences
+from recsys_fast.models.sequence_inputs import as_sequences, replaced
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.training.loop import Evaluator, train
 from recsys_fast.training.network import Network, NetworkTrainer, Objective
@@ -266,10 +266,7 @@ class SequenceTrainable(FactorModel):
         ids, _ = inputs.check_ids(users, n_users, "users", "call resize(n_users, n_items) first to make room")
         inputs.check_distinct(ids, "users")
         new = as_sequences(user_items, "user_items", len(ids), n_items)
-        lists = list(self._sequences)
-        for user, own in zip(ids.tolist(), new, strict=True):
-            lists[user] = own
-        self._take_over(Sequences(lists, n_items=n_items))
+        self._take_over(replaced(self._sequences, ids, new))
         return self
 
     def _take_over(self, sequences: Sequences) -> None:

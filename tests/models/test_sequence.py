@@ -240,6 +240,22 @@ def test_partial_fit(make_sequence: Make) -> None:
     assert model.training_sequences_ is before
 
 
+def test_replaced_sequences_keep_their_times() -> None:
+    data = rf.Sequences([[1, 2], [], [3, 4, 5], [0]], n_items=20, timestamps=[[5, 6], [], [1, 2, 3], [9]])
+    model = rf.GRU4Rec(8, n_epochs=1).fit(data)
+    new = rf.Sequences([[7, 8, 9], [], [6]], n_items=20, timestamps=[[10, 11, 12], [], [13]])
+    model.partial_fit(new, users=[3, 0, 1])
+    found = model.training_sequences_
+    assert [row.tolist() for row in found] == [[], [6], [3, 4, 5], [7, 8, 9]]
+    assert found.timestamps is not None
+    assert found.timestamps.tolist() == [13, 1, 2, 3, 10, 11, 12]
+    model.partial_fit(rf.Sequences([[2]], n_items=20), users=[2])
+    assert model.training_sequences_.timestamps is None
+    assert [row.tolist() for row in model.training_sequences_] == [[], [6], [2], [7, 8, 9]]
+    model.partial_fit(rf.Sequences([], n_items=20), users=[])
+    assert len(model.training_sequences_) == 4
+
+
 def test_room_for_new_users_and_items(make_sequence: Make) -> None:
     model, history = make_sequence().fit(sequences()), [[1, 2, 3], [4]]
     before = model.encode(history) @ model.item_factors_.T

@@ -189,6 +189,9 @@ class Caser(NextItemLoss, SequenceModel):
             WindowBatches(self._sequences, self.window, self.targets, batch_size=self.batch_size, **how)
         )
 
+    def _step_rows(self, data: Sequences) -> tuple[int, int]:
+        return self.batch_size * self.window, self.batch_size * self.targets
+
     def _batch_bytes(self, data: Sequences) -> int:
         return 24 * data.n_events + 64 * data.n_users + 32 * self.batch_size * (self.window + self.targets)
 

@@ -205,6 +205,9 @@ class GRU4Rec(NextItemLoss, SequenceModel):
             return LaneBatches(SessionBatches(self._sequences, self.batch_size, shuffle=self.shuffle, **how))
         return SequenceBatches(self._sequences, "next", max_len=self.max_len, batch_size=self.batch_size, **how)
 
+    def _step_rows(self, data: Sequences) -> tuple[int, int]:
+        return (self.batch_size, self.batch_size) if self.session_parallel else super()._step_rows(data)
+
     def _batch_bytes(self, data: Sequences) -> int:
         if not self.session_parallel:
             return super()._batch_bytes(data)

@@ -19,7 +19,6 @@ from recsys_fast.models.sequence_losses import NextItemLoss
 from recsys_fast.models.sgd_factors import check_flag
 
 
-
 class NextItNet(NextItemLoss, SequenceModel):
     """Residual blocks of dilated causal convolutions (Yuan et al. 2019): each place predicts the item that comes next.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from recsys_fast.data import Sequences
 from recsys_fast.models import inputs
 from recsys_fast.models.files import read_table, take_seed
-from recsys_fast.models.sequence_training import count_parameters
+from recsys_fast.models.sequence_memory import count_parameters
 
 if TYPE_CHECKING:
     from recsys_fast.models.sequence_training import SequenceTrainable

@@ -6,7 +6,6 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable
-from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,6 +19,7 @@ from recsys_fast.models import inputs
 from recsys_fast.models.factors import FactorModel
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
 from recsys_fast.models.sequence_inputs import as_sequences, replaced
+from recsys_fast.models.sequence_structure import Structured
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.training.loop import Evaluator, train
 from recsys_fast.training.network import Network, NetworkTrainer, Objective
@@ -27,24 +27,13 @@ from recsys_fast.training.optimizers import KINDS, SCHEDULES, Optimizer
 
 _BUILDING = threading.Lock()
 _NETWORK, _SEQUENCES = "network.", "sequences."
-_MOMENTS = "moments of the optimizer"
-
-# Parameters that say how a network is trained or where, not what it computes. Any other belongs to the learned arrays.
-_TRAINING_ONLY = frozenset(
-    "augmentation attention_dropout batch_size calibration clip_norm compute device dropout dropout_hidden init_scale "
-    "last_probability lazy_moments learning_rate log_q loss mask_probability momentum n_epochs n_negatives n_threads "
-    "negative_alpha optimizer random_state schedule score_regularization session_parallel shared_negatives shuffle "
-    "stride targets truncate verify_negatives warmup_steps weight_decay windows".split()
-)
 
 
-class SequenceTrainable(FactorModel):
+class SequenceTrainable(Structured, FactorModel):
     """Training of ``SequenceModel``, which adds the use of the result and says what a model supplies."""
 
     _learned: ClassVar[tuple[str, ...]] = ("seed_",)
     _fits_sequences: ClassVar[bool] = True
-    #: names of parameters that may change between ``fit`` and ``partial_fit``
-    _training_only: ClassVar[frozenset[str]] = _TRAINING_ONLY
 
     max_len: int
     optimizer: str
@@ -62,7 +51,6 @@ class SequenceTrainable(FactorModel):
     _sequences: Sequences
     _network: Network | None = None
     _stored: tuple[dict[str, Array], int]
-    _built: dict[str, Any]
 
     # ---- what a model supplies
 
@@ -140,27 +128,6 @@ class SequenceTrainable(FactorModel):
         network.restore(arrays, steps)
         return network
 
-    def _structure(self) -> dict[str, Any]:
-        """Return what the learned arrays were made by: a network of other values would read beyond them."""
-        values = {name: getattr(self, name) for name in _structural(type(self))}
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-    def _keep_structure(self) -> None:
-        """Remember what the arrays were made by, for ``_check_unchanged``."""
-        self._built = {**self._structure(), _MOMENTS: self._moments()}
-
-    def _check_unchanged(self, *, onwards: bool = False) -> None:
-        """Raise ValueError where ``set_params`` made the parameters those of another network than the learned one.
-
-        Args:
-            onwards: whether the optimizer's state is needed, too.
-        """
-        present = {**self._structure(), _MOMENTS: self._moments()} if onwards else self._structure()
-        for name, got in present.items():
-            if got != self._built[name]:
-                what, mend = f"{name} of a fitted {type(self).__name__}", "set it back, or call fit"
-                raise ValueError(message(what, f"{got!r}, changed since fit", repr(self._built[name]), mend))
-
     def _changed(self) -> None:
         """Forget what was derived from the learned state."""
         vars(self).pop("_cache", None)
@@ -237,8 +204,8 @@ class SequenceTrainable(FactorModel):
           are what they did.
 
         Raises:
-            ValueError: an id twice, or sequences of another number of users or items; ``resize`` makes room. A parameter
-                that the network was built by has changed since ``fit``.
+            ValueError: an id twice, or sequences of another number of users or items (``resize`` makes room);
+                a parameter that the network was built by has changed since ``fit``.
             IndexError: a user that the model does not have.
             NotSupportedError: ``items`` was given.
         """
@@ -352,35 +319,28 @@ class SequenceTrainable(FactorModel):
 
         "copy" is the last finished epoch, which training keeps to fall back on; "work" what a step computes.
         """
+        from recsys_fast.models.sequence_memory import estimate
+
         self._check_params()
-        data = as_sequences(user_items, "user_items")
-        tables, blocks = self._parts(*data.shape)
-        width = sum(max(p.shape) for block in blocks.values() for p in block.parameters())
-        learned = 4 * (sum(t.n_rows * (t.d + t.has_bias) for t in tables) + count_parameters(blocks))
-        moments = len(self._moments())
-        lengths = np.minimum(data.lengths, self.max_len + 1)
-        rows = int(lengths.sum() / max(1, data.n_users) * self.batch_size) + self.max_len
-        parts = {
-            "network": learned,
-            "optimizer": moments * learned,
-            "copy": (1 + moments) * learned,
-            "gradients": learned,
-            "work": 4 * rows * (3 * width + 12 * tables[0].d),
-            "batches": self._batch_bytes(data),
-            "sequences": 16 * data.n_users + 12 * data.n_events,
-        }
-        return {**parts, "total": sum(parts.values())}
+        return estimate(self, as_sequences(user_items, "user_items"))
+
+    def _step_rows(self, data: Sequences) -> tuple[int, int]:
+        """Return about how many rows go into the network in a step, and how many come out to be scored."""
+        from recsys_fast.models.sequence_memory import sample_rows
+
+        rows, samples = sample_rows(self, data)
+        mean = int(rows / max(1, samples) * min(self.batch_size, samples)) + min(self.max_len, rows)
+        return mean, mean
+
+    def _loss_bytes(self, n_rows: int, width: int) -> int:
+        """Return about what the objective needs for rows of outputs, besides the gradient of the tables."""
+        return 4 * n_rows * width
 
     def _batch_bytes(self, data: Sequences) -> int:
         """Return about how many bytes the batches of an epoch need while they are made."""
-        rows, longest = np.maximum(data.lengths - 1, 0), self.max_len
-        short, beyond = np.minimum(rows, longest), np.maximum(rows - longest, 0)
-        windows = getattr(self, "windows", "last")
-        if windows == "prefixes":
-            short = short * (short + 1) // 2 + beyond * longest
-        elif windows == "sliding":
-            short = short + -(-beyond // (getattr(self, "stride", None) or longest)) * longest
-        return 40 * int(short.sum()) + 32 * data.n_users
+        from recsys_fast.models.sequence_memory import sample_rows
+
+        return 40 * sample_rows(self, data)[0] + 32 * data.n_users
 
     # ---- files
 
@@ -394,23 +354,7 @@ class SequenceTrainable(FactorModel):
         packed |= {_NETWORK + name: array for name, array in arrays.items()}
         return packed, {"seed": self.seed_, "steps": steps}
 
-    def _moments(self) -> tuple[str, ...]:
-        """Return the names of what the optimizer keeps of each parameter."""
-        own = {"adam": ("m", "v"), "adamw": ("m", "v"), "adagrad": ("v",), "sgd": ()}[self.optimizer]
-        return (*(("m",) if getattr(self, "momentum", 0.0) and "m" not in own else ()), *own)
-
     def _unpack(self, reader: Any, values: dict[str, Any]) -> None:
         from recsys_fast.models.sequence_files import unpack
 
         unpack(self, reader, values)
-
-
-@cache
-def _structural(kind: type[SequenceTrainable]) -> tuple[str, ...]:
-    """Return the names of the constructor's parameters that decide what a network computes."""
-    return tuple(name for name in kind._defaults() if name not in kind._training_only)
-
-
-def count_parameters(blocks: dict[str, Block]) -> int:
-    """Return the number of parameters of blocks."""
-    return sum(int(np.prod(p.shape, dtype=np.int64)) for block in blocks.values() for p in block.parameters())

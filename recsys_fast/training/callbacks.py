@@ -41,8 +41,8 @@ class EarlyStopping(Callback):
             rmse, mae and gini, higher for everything else.
         patience: training ends after this many epochs in a row without improvement.
         min_delta: smallest change that counts as improvement, in the unit of ``monitor``.
-        restore_best: put the model back to its best epoch at the end, with ``history_`` up to that epoch (keeps one copy
-            of the learned state in memory). In a resumed run only epochs after the resumption can be restored.
+        restore_best: put the model back to its best epoch at the end, and ``history_`` with it (keeps one copy of the
+            learned state in memory). In a resumed run only epochs after the resumption can be restored.
 
     Raises:
         ValueError: ``patience`` is below 1 or ``min_delta`` negative.

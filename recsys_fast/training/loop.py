@@ -129,8 +129,9 @@ def train(
     """Run epochs ``first + 1 .. n_epochs``.
 
     After each epoch ``history`` grows by the loss and the metrics, so that place k of every list is epoch k + 1 (NaN
-    where a number is missing), ``model.n_epochs_`` counts it, and the callbacks run; one that returns True ends training. When an epoch fails or is interrupted, ``trainer.rollback`` brings the
-    model back to the last finished epoch and the exception goes on to the caller.
+    where a number is missing), ``model.n_epochs_`` counts it, and the callbacks run; one that returns True ends
+    training. When an epoch fails or is interrupted, ``trainer.rollback`` brings the model back to the last finished
+    epoch and the exception goes on to the caller.
 
     Raises:
         DivergedError: the loss is not finite.

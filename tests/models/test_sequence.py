@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -322,42 +321,6 @@ def test_nothing_works_before_fit(make_sequence: Make, tmp_path: Path) -> None:
         with pytest.raises(NotFittedError, match="not fitted"):
             call()
     assert not list(tmp_path.iterdir())
-
-
-def test_memory_estimate_covers_what_is_held(make_sequence: Make) -> None:
-    data = sequences()
-    model = make_sequence().fit(data)
-    parts = model.estimate_memory(data)
-    assert parts["total"] == sum(size for name, size in parts.items() if name != "total")
-    held = sum(array.nbytes for array in model._held()[0].values())
-    assert parts["network"] + parts["optimizer"] >= held - sum(len(table.bias) * 4 for table in model._net().tables)
-
-
-BATCHES: dict[str, Any] = {
-    "gru4rec": rf.GRU4Rec(8),
-    "gru4rec-whole": rf.GRU4Rec(8, session_parallel=False),
-    "caser": rf.Caser(8),
-    "caser-one-target": rf.Caser(8, window=10, targets=1, batch_size=64),
-    "nextitnet": rf.NextItNet(8, max_len=20),
-    "nextitnet-prefixes": rf.NextItNet(8, max_len=20, windows="prefixes"),
-    "nextitnet-sliding": rf.NextItNet(8, max_len=20, windows="sliding", stride=3),
-}
-
-
-@pytest.mark.parametrize("name", BATCHES)
-def test_memory_estimate_covers_the_batches(name: str) -> None:
-    """However an epoch multiplies the events."""
-    model, data = BATCHES[name], sequences(600, 50, 60)
-    model.seed_ = 0
-    model._take_over(data)
-    for _ in model._batches().epoch(0):  # whatever is compiled or imported now is not counted
-        pass
-    tracemalloc.start()
-    for _ in model._batches().epoch(0):
-        pass
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert 0.8 * peak < model.estimate_memory(data)["batches"] < 8 * peak
 
 
 @pytest.mark.parametrize("name", SEQUENCE_MODELS)

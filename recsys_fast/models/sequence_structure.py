@@ -30,7 +30,8 @@ class Structured(Parameters):
 
     def _structure(self) -> dict[str, Any]:
         """Return what the learned arrays were made by: a network of other values would read beyond them."""
-        values = {name: getattr(self, name) for name in _names(type(self))}
+        kind: Any = type(self)
+        values = {name: getattr(self, name) for name in _names(kind)}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
     def _keep_structure(self) -> None:

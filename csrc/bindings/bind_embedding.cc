@@ -5,9 +5,16 @@
 namespace recsys_fast::bindings {
 namespace {
 
-Places places_of(const Array<const int64_t>& row_ptr, int64_t n_rows, bool from_end) {
+// Where sequences begin; with positions none may be longer than they are many, or its rows would have places outside.
+Places places_of(const Array<const int64_t>& row_ptr, int64_t n_rows, int64_t n_positions, bool from_end) {
   check_row_ptr(row_ptr, n_rows);
-  return {row_ptr.data(), row_ptr.size() - 1, from_end};
+  const Places places{row_ptr.data(), row_ptr.size() - 1, from_end};
+  if (n_positions == 0) return places;
+  for (int64_t s = 0; s < places.n_sequences; ++s) {
+    const int64_t length = places.row_ptr[s + 1] - places.row_ptr[s];
+    if (length > n_positions) throw ShapeError("length of a sequence", length, n_positions);
+  }
+  return places;
 }
 
 void forward(const py::object& out, const py::object& table, const py::object& positions, const py::object& ids,
@@ -23,7 +30,7 @@ void forward(const py::object& out, const py::object& table, const py::object& p
   check_size("columns of table", table_rows.d, rows.d);
   if (position_rows.n != 0) check_size("columns of positions", position_rows.d, rows.d);
   check_size("number of ids", id_array.size(), rows.n);
-  const Places places = places_of(row_ptr_array, rows.n, from_end);
+  const Places places = places_of(row_ptr_array, rows.n, position_rows.n, from_end);
   without_gil([&] {
     embedding_forward<Cpu>(rows, table_rows, position_rows, id_array.data(), places, scale, {rate, seed, step, site},
                            n_threads);
@@ -37,7 +44,7 @@ void backward(const py::object& dout, const py::object& dpositions, const py::ob
   const auto rows = dout_array.rows("dimensions of dout");
   const auto position_rows = positions_array.rows("dimensions of dpositions");
   if (position_rows.n != 0) check_size("columns of dpositions", position_rows.d, rows.d);
-  const Places places = places_of(row_ptr_array, rows.n, from_end);
+  const Places places = places_of(row_ptr_array, rows.n, position_rows.n, from_end);
   without_gil(
       [&] { embedding_backward<Cpu>(rows, position_rows, places, scale, {rate, seed, step, site}, n_threads); });
 }

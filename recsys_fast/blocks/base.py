@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ class Runtime:
         self.device, self.n_threads, self.dtype = device, n_threads, np.dtype(dtype)
         self._backend, self._threads = backend.get(device), backend.resolve_threads(n_threads)
         self._operations: dict[str, Callable[..., Any]] = {}
-        self._buffers: dict[tuple[int, str, Any], Array] = {}
+        self._buffers: WeakKeyDictionary[object, dict[tuple[str, Any], Array]] = WeakKeyDictionary()
 
     def run(self, operation: str, *arguments: Any) -> Any:
         """Run an operation on its flat arguments, without checks; backend and threads were chosen once and for all."""
@@ -84,13 +85,16 @@ class Runtime:
         """Return an array of uninitialised numbers that belongs to ``owner`` under ``name``.
 
         The next call with the same owner and name hands out the same memory, so that training allocates nothing once
-        the largest batch has been seen.
+        the largest batch has been seen. It goes with its owner.
         """
-        key, n = (id(owner), name, dtype), shape[0]
-        buffer = self._buffers.get(key)
+        own = self._buffers.get(owner)
+        if own is None:
+            own = self._buffers[owner] = {}
+        key, n = (name, dtype), shape[0]
+        buffer = own.get(key)
         if buffer is None or len(buffer) < n or buffer.shape[1:] != shape[1:]:
             kind = self.dtype if dtype is None else dtype
-            buffer = self._buffers[key] = np.empty((n + n // 4, *shape[1:]), kind)
+            buffer = own[key] = np.empty((n + n // 4, *shape[1:]), kind)
         return buffer[:n]
 
 

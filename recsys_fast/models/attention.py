@@ -12,6 +12,7 @@ from recsys_fast.blocks.embedding import Embedding, ItemTable
 from recsys_fast.blocks.feed_forward import FeedForward
 from recsys_fast.blocks.layer_norm import LayerNorm
 from recsys_fast.data.batches import Augmentation
+from recsys_fast.data.samples import WINDOWS
 from recsys_fast.errors import message
 from recsys_fast.models.parameters import check_choice, check_float, check_int
 from recsys_fast.models.sequence import SequenceModel
@@ -21,7 +22,6 @@ from recsys_fast.ops.block_arguments import ACTIVATIONS
 
 NORMS = ("pre", "post", "query")
 POSITIONS = ("start", "end", "none")
-WINDOWS = ("last", "sliding", "prefixes")
 
 
 class AttentionModel(NextItemLoss, SequenceModel):

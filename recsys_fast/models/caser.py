@@ -177,9 +177,8 @@ class Caser(NextItemLoss, SequenceModel):
 
     def _make_network(self, runtime: Runtime) -> Network:
         (items, *tables), blocks = self._parts(*self._matrix.shape)
-        objective = self._objective()
         kind = UserNetwork if self.user_vectors else Network
-        return kind(items, blocks, objective, self._optimizer(), runtime, seed=self.seed_, tables=tables)
+        return kind(items, blocks, None, self._optimizer(), runtime, seed=self.seed_, tables=tables)
 
     def _objective(self) -> Any:
         return _EveryTarget(super()._objective(), self.targets)
@@ -189,6 +188,9 @@ class Caser(NextItemLoss, SequenceModel):
         return _PackedWindows(
             WindowBatches(self._sequences, self.window, self.targets, batch_size=self.batch_size, **how)
         )
+
+    def _step_rows(self, data: Sequences) -> tuple[int, int]:
+        return self.batch_size * self.window, self.batch_size * self.targets
 
     def _batch_bytes(self, data: Sequences) -> int:
         return 24 * data.n_events + 64 * data.n_users + 32 * self.batch_size * (self.window + self.targets)
@@ -202,18 +204,20 @@ class Caser(NextItemLoss, SequenceModel):
 
     def _hidden(self, network: Network, packed: Packed) -> tuple[F32, NDArray[np.bool_]]:
         z = Network.forward(network, packed, PackedBatch(packed.row_ptr, network.seed))
-        some = np.ones(len(z), np.bool_)
-        if not self.user_vectors:
-            return z, some
-        users = network.tables[2].values
-        mean = users.mean(axis=0, dtype=np.float64).astype(np.float32) if len(users) else np.zeros(self.d, np.float32)
-        return np.column_stack([z, np.broadcast_to(mean, z.shape)]), some
+        return z, np.ones(len(z), np.bool_)
 
     def _encode(self, histories: Sequences, users: NDArray[np.int32] | None = None) -> F32:
         queries = super()._encode(histories)
-        if users is not None and self.user_vectors:
-            queries[:, self.d : 2 * self.d] = self._net().tables[2].values[users]
+        if self.user_vectors:
+            nobody = users is None
+            vectors = self._cached("mean_user", self._mean_user) if nobody else self._net().tables[2].values[users]
+            queries[:, self.d : 2 * self.d] = vectors
         return queries
+
+    def _mean_user(self) -> F32:
+        """Return the mean of all users' vectors, ``(d,)``; zeros where there are none."""
+        users = self._net().tables[2].values
+        return users.mean(axis=0, dtype=np.float64).astype(np.float32) if len(users) else np.zeros(self.d, np.float32)
 
     def _queries(self, users: NDArray[np.int32] | None) -> F32:
         rows = np.arange(self._sequences.n_users, dtype=np.int32) if users is None else users

@@ -29,7 +29,7 @@ FORMAT = "recsys_fast"
 FORMAT_VERSION = 1
 _KEYS = {"checksum", "format", "format_version", "library_version", "model", "params", "state"}
 _LOCAL = ("device", "n_threads")  # belong to the machine, not to the model
-_HISTORY = re.compile(r"history\.([a-z][a-z_]{0,31}(@\d{1,9})?)")
+_HISTORY = re.compile(r"history\.([a-z][a-z0-9_]{0,31}(@[0-9]{1,10})?)")
 
 # Only these names are ever imported on behalf of a file: models of users and items, and models of rows.
 MODELS = {
@@ -152,6 +152,8 @@ def _plain(name: str, value: Any) -> Any:
         return value.tolist()
     if isinstance(value, list | tuple):
         return [_plain("", one) for one in value]
+    if isinstance(value, dict):
+        return {key: _plain("", one) for key, one in value.items()}
     return None if name == "random_state" and not isinstance(value, int) else value
 
 

@@ -247,8 +247,12 @@ class Trainable(Stateful):
         old = self._shape()
         users = old[0] if n_users is None else check_int("n_users", n_users, old[0])
         items = old[1] if n_items is None else check_int("n_items", n_items, old[1])
-        self._matrix = inputs.add_empty(self._matrix, users, items)
+        before, self._matrix = self._matrix, inputs.add_empty(self._matrix, users, items)
+        try:
+            self._grow(users, items)
+        except BaseException:
+            self._matrix = before
+            raise
         self.user_ids_ = self.user_ids_ if users == old[0] else None
         self.item_ids_ = self.item_ids_ if items == old[1] else None
-        self._grow(users, items)
         return self

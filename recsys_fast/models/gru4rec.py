@@ -197,13 +197,16 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         if not self.session_parallel:
             return super()._make_network(runtime)
         (items,), blocks = self._parts(*self._matrix.shape)
-        return LaneNetwork(items, blocks, self._objective(), self._optimizer(), runtime, seed=self.seed_)
+        return LaneNetwork(items, blocks, None, self._optimizer(), runtime, seed=self.seed_)
 
     def _batches(self) -> Any:
         how: dict[str, Any] = {"seed": self.seed_, "device": self.device, "n_threads": self.n_threads}
         if self.session_parallel:
             return LaneBatches(SessionBatches(self._sequences, self.batch_size, shuffle=self.shuffle, **how))
         return SequenceBatches(self._sequences, "next", max_len=self.max_len, batch_size=self.batch_size, **how)
+
+    def _step_rows(self, data: Sequences) -> tuple[int, int]:
+        return (self.batch_size, self.batch_size) if self.session_parallel else super()._step_rows(data)
 
     def _batch_bytes(self, data: Sequences) -> int:
         if not self.session_parallel:

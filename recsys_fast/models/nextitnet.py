@@ -11,13 +11,12 @@ from recsys_fast.blocks.conv import CausalConv
 from recsys_fast.blocks.dense import Dense
 from recsys_fast.blocks.embedding import Embedding, ItemTable
 from recsys_fast.data.batches import SequenceBatches
+from recsys_fast.data.samples import WINDOWS
 from recsys_fast.errors import message
 from recsys_fast.models.parameters import check_choice, check_float, check_int
 from recsys_fast.models.sequence import SequenceModel
 from recsys_fast.models.sequence_losses import NextItemLoss
 from recsys_fast.models.sgd_factors import check_flag
-
-WINDOWS = ("last", "sliding", "prefixes")
 
 
 class NextItNet(NextItemLoss, SequenceModel):

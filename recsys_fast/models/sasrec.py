@@ -64,7 +64,8 @@ class SASRec(AttentionModel):
             moments included (and without decay), as PyTorch's SparseAdam does: faster on large catalogues, and another
             algorithm, which overfitted sooner where it was compared. False moves all rows at every step.
         warmup_steps: steps over which the learning rate rises.
-        schedule: "constant", or "linear" or "cosine" down to 0 after ``n_epochs``.
+        schedule: "constant", or "linear" or "cosine" down to 0 after ``n_epochs``. Epochs beyond ``n_epochs`` keep the
+            rate of the middle of the last one.
         batch_size: mean number of sequences of a step; all steps have about equally many events.
         n_epochs: passes over all sequences.
         windows: "last": the most recent ``max_len`` + 1 events of a sequence are trained on; "sliding": windows every
@@ -173,9 +174,16 @@ class SASRec(AttentionModel):
         self.n_threads = n_threads
         self.random_state = random_state
 
+    @property
+    def _masks_inputs(self) -> bool:
+        """Whether the table has a row for the mask behind those of the items."""
+        return isinstance(self.augmentation, dict) and bool(self.augmentation.get("item_mask"))
+
+    def _structure(self) -> dict[str, Any]:
+        return {**super()._structure(), "item_mask in augmentation": self._masks_inputs}
+
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
-        masked = self._augmented().item_mask > 0
-        table = ItemTable(n_items + masked, self.d, bias=self.item_bias, scale=self.init_scale)
+        table = ItemTable(n_items + self._masks_inputs, self.d, bias=self.item_bias, scale=self.init_scale)
         return [table], self._attention(table, True, self.hidden or self.d)
 
     def _batches(self) -> SequenceBatches:

@@ -68,6 +68,9 @@ class SequenceModel(SequenceTrainable):
     - ``_first(network, items)`` and ``_next(network, state, item)`` where one more event need not compute a sequence
       anew.
 
+    Parameters that change after ``fit`` are refused unless they are among ``_training_only``, which a model extends by
+    its own ones that do not change what the network computes.
+
     The score of an item is ``query . item_factors_[item]``: ranking, metrics and top-k are the fused operations.
     """
 
@@ -82,7 +85,10 @@ class SequenceModel(SequenceTrainable):
         return most_recent(histories, self._window())
 
     def _hidden(self, network: Network, packed: Packed) -> tuple[F32, NDArray[np.bool_]]:
-        """Return the outputs at the last row of each sequence, and which sequences have one."""
+        """Return the outputs at the last row of each sequence, and which sequences have one.
+
+        They are the first columns of the queries; an ``_encode`` of the model's own may fill in more.
+        """
         h = network.forward(packed, PackedBatch(packed.row_ptr, network.seed))
         last = packed.row_ptr[1:] - 1
         some = last >= packed.row_ptr[:-1]
@@ -154,7 +160,7 @@ class SequenceModel(SequenceTrainable):
         for begin, end in chunks(packed, _CHUNK):
             with _ASKING:
                 h, some = self._hidden(network, part_of(packed, begin, end))
-                out[begin:end, : network.items.d][some] = h
+                out[begin:end, : h.shape[1]][some] = h
         return out
 
     def fold_in(self, user_items: Any) -> F32:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from recsys_fast.data import Sequences
 from recsys_fast.models import inputs
 from recsys_fast.models.files import read_table, take_seed
-from recsys_fast.models.sequence_training import count_parameters
+from recsys_fast.models.sequence_memory import count_parameters
 
 if TYPE_CHECKING:
     from recsys_fast.models.sequence_training import SequenceTrainable
@@ -38,6 +38,7 @@ def unpack(model: SequenceTrainable, reader: Any, values: dict[str, Any]) -> Non
         shapes |= {f"optimizer.{name}.{m}": shape for name, shape in shapes.items() if 0 not in shape for m in moments}
     arrays = {name: read_table(reader, f"network.{name}", shape) for name, shape in shapes.items()}
     model._stored = arrays, steps
+    model._keep_structure()
 
 
 def _sequences(model: SequenceTrainable, reader: Any) -> Sequences:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.data import Interactions, Sequences
+from recsys_fast.data.sequences import spread
 from recsys_fast.errors import message
 from recsys_fast.models.parameters import check_int
 
@@ -45,6 +46,21 @@ def as_sequences(data: Any, name: str, n_users: int | None = None, n_items: int 
     if data.shape != wanted:
         raise ValueError(message(f"shape of {name}", data.shape, f"{wanted} (users, items)"))
     return data
+
+
+def replaced(old: Sequences, users: NDArray[np.int32], new: Sequences) -> Sequences:
+    """Return ``old`` with the sequences of ``users`` (distinct) replaced by those of ``new``, in this order.
+
+    Raw ids are dropped; times stay where both have them.
+    """
+    begin, lengths = old.row_ptr[:-1].copy(), old.lengths
+    begin[users], lengths[users] = old.n_events + new.row_ptr[:-1], new.lengths
+    row_ptr, events = spread(begin, lengths)
+    times = None
+    if old.timestamps is not None and new.timestamps is not None:
+        times = np.concatenate([old.timestamps, new.timestamps])[events]
+    items = np.concatenate([old.items, new.items])[events]
+    return Sequences.from_arrays(row_ptr, items, n_items=old.n_items, timestamps=times)
 
 
 def is_ragged(users: Any) -> bool:

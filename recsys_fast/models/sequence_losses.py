@@ -61,6 +61,15 @@ class NextItemLoss:
         n = self.n_negatives if self.n_negatives is not None else _N_NEGATIVES.get(kind, 2048)
         return kind, n, shared
 
+    def _loss_bytes(self, n_rows: int, width: int) -> int:
+        """Return about what the loss needs for rows of outputs: candidates and their gradients, or ids of pairs."""
+        kind, n, shared = self._resolved()
+        if kind == "ce":
+            return 5 * n_rows * width
+        if shared:
+            return 15 * (n_rows + n) * width + 40 * (n_rows + n)
+        return 5 * n_rows * width + 40 * n_rows * (1 + n)
+
     def _objective(self) -> Any:
         kind, n, shared = self._resolved()
         n_items = self._sequences.n_items

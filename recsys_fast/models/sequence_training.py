@@ -18,19 +18,18 @@ from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import FactorModel
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
-from recsys_fast.models.sequence_inputs import as_sequences
+from recsys_fast.models.sequence_inputs import as_sequences, replaced
+from recsys_fast.models.sequence_structure import Structured
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.training.loop import Evaluator, train
 from recsys_fast.training.network import Network, NetworkTrainer, Objective
-from recsys_fast.training.optimizers import Optimizer
+from recsys_fast.training.optimizers import KINDS, SCHEDULES, Optimizer
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "adagrad")
-SCHEDULES = ("constant", "linear", "cosine")
 _BUILDING = threading.Lock()
 _NETWORK, _SEQUENCES = "network.", "sequences."
 
 
-class SequenceTrainable(FactorModel):
+class SequenceTrainable(Structured, FactorModel):
     """Training of ``SequenceModel``, which adds the use of the result and says what a model supplies."""
 
     _learned: ClassVar[tuple[str, ...]] = ("seed_",)
@@ -72,12 +71,12 @@ class SequenceTrainable(FactorModel):
         """Return the batches of epochs over ``self._sequences``; ``n_batches`` is their number in an epoch."""
 
     def _make_network(self, runtime: Runtime) -> Network:
-        """Return the network for the items of ``self._matrix``, connected and not yet initialised."""
+        """Return the network for the items of ``self._matrix``, connected, not yet initialised, without objective."""
         (items, *tables), blocks = self._parts(*self._matrix.shape)
-        return Network(items, blocks, self._objective(), self._optimizer(), runtime, seed=self.seed_, tables=tables)
+        return Network(items, blocks, None, self._optimizer(), runtime, seed=self.seed_, tables=tables)
 
     def _optimizer(self) -> Optimizer:
-        """Return the optimizer; ``_resume`` tells it how many steps there are in all."""
+        """Return the optimizer; ``_trainer`` tells it how many steps there are in all."""
         return Optimizer(
             self.optimizer, self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm,
             warmup_steps=self.warmup_steps, schedule=self.schedule, n_steps=self.warmup_steps + 1,
@@ -92,7 +91,7 @@ class SequenceTrainable(FactorModel):
 
     def _check_params(self) -> None:
         check_int("max_len", self.max_len, 1, 4096)
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("optimizer", self.optimizer, tuple(KINDS))
         check_float("learning_rate", self.learning_rate, 0.0, above=True, high=1e6)
         check_float("weight_decay", self.weight_decay, 0.0, high=1e6)
         if self.clip_norm is not None:
@@ -110,15 +109,24 @@ class SequenceTrainable(FactorModel):
         return Runtime(self.device, self.n_threads)
 
     def _net(self) -> Network:
-        """Return the network; made of what a file or a copy of the model holds, where that is not done yet."""
+        """Return the network; made of what a file or a copy of the model holds, where that is not done yet.
+
+        Raises:
+            ValueError: a parameter that the network was built by has changed since.
+        """
+        self._check_unchanged()
         if self._network is None:
             with _BUILDING:
                 if self._network is None:
-                    network = self._make_network(self._runtime())
-                    network.restore(*self._stored)
-                    self._network = network
+                    self._network = self._restored(*self._stored)
                     del self._stored
         return self._network
+
+    def _restored(self, arrays: dict[str, Array], steps: int) -> Network:
+        """Return a new network, as the present parameters want it, with copies of these arrays."""
+        network = self._make_network(self._runtime())
+        network.restore(arrays, steps)
+        return network
 
     def _changed(self) -> None:
         """Forget what was derived from the learned state."""
@@ -126,8 +134,9 @@ class SequenceTrainable(FactorModel):
 
     def _held(self) -> tuple[dict[str, Array], int]:
         """Return the network's arrays, not copied, and its steps."""
-        network = self._network
-        return self._stored if network is None else (network.arrays(), network.steps)
+        with _BUILDING:
+            network = self._network
+            return self._stored if network is None else (network.arrays(), network.steps)
 
     def copy_state(self) -> dict[str, Any]:
         """Return a copy of the learned state (not of the training sequences), for ``restore_state``."""
@@ -195,7 +204,8 @@ class SequenceTrainable(FactorModel):
           are what they did.
 
         Raises:
-            ValueError: an id twice, or sequences of another number of users or items; ``resize`` makes room.
+            ValueError: an id twice, or sequences of another number of users or items (``resize`` makes room);
+                a parameter that the network was built by has changed since ``fit``.
             IndexError: a user that the model does not have.
             NotSupportedError: ``items`` was given.
         """
@@ -207,6 +217,8 @@ class SequenceTrainable(FactorModel):
         if users is not None:
             return self._replace_users(user_items, users)
         fitted = self.is_fitted
+        if fitted:
+            self._check_unchanged(onwards=True)
         sequences = as_sequences(user_items, "user_items", *(self._shape() if fitted else ()))
         if not fitted:
             self._start(sequences)
@@ -221,10 +233,7 @@ class SequenceTrainable(FactorModel):
         ids, _ = inputs.check_ids(users, n_users, "users", "call resize(n_users, n_items) first to make room")
         inputs.check_distinct(ids, "users")
         new = as_sequences(user_items, "user_items", len(ids), n_items)
-        lists = list(self._sequences)
-        for user, own in zip(ids.tolist(), new, strict=True):
-            lists[user] = own
-        self._take_over(Sequences(lists, n_items=n_items))
+        self._take_over(replaced(self._sequences, ids, new))
         return self
 
     def _take_over(self, sequences: Sequences) -> None:
@@ -237,15 +246,28 @@ class SequenceTrainable(FactorModel):
 
     def _begin(self) -> NetworkTrainer:
         self.seed_ = seed_from(self.random_state)
-        self._network = self._make_network(self._runtime())
-        self._network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
-        return self._resume()
+        self._keep_structure()
+        network = self._make_network(self._runtime())
+        network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
+        return self._trainer(network)
 
     def _resume(self) -> NetworkTrainer:
-        network, batches = self._net(), self._batches()
-        network.objective = self._objective()  # negatives are checked against the present sequences
+        self._check_unchanged(onwards=True)
+        return self._trainer(self._restored(*self._held()))
+
+    def _trainer(self, network: Network) -> NetworkTrainer:
+        """Make this the model's network, and return what trains it as the present parameters say."""
+        batches = self._batches()
+        network.objective = self._objective()
         network.optimizer.n_steps = max(self.warmup_steps + 1, self.n_epochs * batches.n_batches)
+        network.optimizer.last_steps = batches.n_batches
+        self._take_network(network)
         return NetworkTrainer(self, network, batches)
+
+    def _take_network(self, network: Network) -> None:
+        self._network = network
+        vars(self).pop("_stored", None)
+        self._changed()
 
     def _announce(self, verbose: bool) -> None:
         if verbose:
@@ -266,19 +288,19 @@ class SequenceTrainable(FactorModel):
         """Nothing is kept of single users or items."""
 
     def _grow(self, n_users: int, n_items: int) -> None:
+        self._check_unchanged(onwards=True)
         old, (arrays, steps) = self._sequences, self._held()
-        before = old.shape
         row_ptr = np.append(old.row_ptr, np.full(n_users - old.n_users, old.n_events, np.int64))
         grown = Sequences.from_arrays(row_ptr, old.items, n_items=n_items, timestamps=old.timestamps)
-        arrays = dict(arrays)
-        vars(self).pop("_network", None)
-        self._take_over(grown)
         network = self._make_network(self._runtime())
-        network.initialise(np.random.Generator(np.random.Philox(key=[self.seed_, n_items])))
+        key = np.array([self.seed_, n_items], np.uint64)
+        network.initialise(np.random.Generator(np.random.Philox(key=key)))
+        arrays = dict(arrays)
         for table in network.tables:
-            self._grow_table(arrays, network, table.name, before, grown.shape)
+            self._grow_table(arrays, network, table.name, old.shape, grown.shape)
         network.restore(arrays, steps)
-        self._network = network
+        self._take_over(grown)
+        self._take_network(network)
 
     def _grow_table(
         self, arrays: dict[str, Array], network: Network, name: str, old: tuple[int, int], new: tuple[int, int]
@@ -297,39 +319,33 @@ class SequenceTrainable(FactorModel):
 
         "copy" is the last finished epoch, which training keeps to fall back on; "work" what a step computes.
         """
+        from recsys_fast.models.sequence_memory import estimate
+
         self._check_params()
-        data = as_sequences(user_items, "user_items")
-        tables, blocks = self._parts(*data.shape)
-        width = sum(max(p.shape) for block in blocks.values() for p in block.parameters())
-        learned = 4 * (sum(t.n_rows * (t.d + t.has_bias) for t in tables) + count_parameters(blocks))
-        moments = len(self._moments())
-        lengths = np.minimum(data.lengths, self.max_len + 1)
-        rows = int(lengths.sum() / max(1, data.n_users) * self.batch_size) + self.max_len
-        parts = {
-            "network": learned,
-            "optimizer": moments * learned,
-            "copy": (1 + moments) * learned,
-            "gradients": learned,
-            "work": 4 * rows * (3 * width + 12 * tables[0].d),
-            "batches": self._batch_bytes(data),
-            "sequences": 16 * data.n_users + 12 * data.n_events,
-        }
-        return {**parts, "total": sum(parts.values())}
+        return estimate(self, as_sequences(user_items, "user_items"))
+
+    def _step_rows(self, data: Sequences) -> tuple[int, int]:
+        """Return about how many rows go into the network in a step, and how many come out to be scored."""
+        from recsys_fast.models.sequence_memory import sample_rows
+
+        rows, samples = sample_rows(self, data)
+        mean = int(rows / max(1, samples) * min(self.batch_size, samples)) + min(self.max_len, rows)
+        return mean, mean
+
+    def _loss_bytes(self, n_rows: int, width: int) -> int:
+        """Return about what the objective needs for rows of outputs, besides the gradient of the tables."""
+        return 4 * n_rows * width
 
     def _batch_bytes(self, data: Sequences) -> int:
         """Return about how many bytes the batches of an epoch need while they are made."""
-        rows, longest = np.maximum(data.lengths - 1, 0), self.max_len
-        short, beyond = np.minimum(rows, longest), np.maximum(rows - longest, 0)
-        windows = getattr(self, "windows", "last")
-        if windows == "prefixes":
-            short = short * (short + 1) // 2 + beyond * longest
-        elif windows == "sliding":
-            short = short + -(-beyond // (getattr(self, "stride", None) or longest)) * longest
-        return 40 * int(short.sum()) + 32 * data.n_users
+        from recsys_fast.models.sequence_memory import sample_rows
+
+        return 40 * sample_rows(self, data)[0] + 32 * data.n_users
 
     # ---- files
 
     def _pack(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        self._check_unchanged(onwards=True)  # the file's parameters have to be those of its arrays
         arrays, steps = self._held()
         packed: dict[str, NDArray[Any]] = {
             f"{_SEQUENCES}row_ptr": self._sequences.row_ptr,
@@ -338,17 +354,7 @@ class SequenceTrainable(FactorModel):
         packed |= {_NETWORK + name: array for name, array in arrays.items()}
         return packed, {"seed": self.seed_, "steps": steps}
 
-    def _moments(self) -> tuple[str, ...]:
-        """Return the names of what the optimizer keeps of each parameter."""
-        own = {"adam": ("m", "v"), "adamw": ("m", "v"), "adagrad": ("v",), "sgd": ()}[self.optimizer]
-        return (*(("m",) if getattr(self, "momentum", 0.0) and "m" not in own else ()), *own)
-
     def _unpack(self, reader: Any, values: dict[str, Any]) -> None:
         from recsys_fast.models.sequence_files import unpack
 
         unpack(self, reader, values)
-
-
-def count_parameters(blocks: dict[str, Block]) -> int:
-    """Return the number of parameters of blocks."""
-    return sum(int(np.prod(p.shape, dtype=np.int64)) for block in blocks.values() for p in block.parameters())

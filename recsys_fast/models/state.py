@@ -68,9 +68,11 @@ class Stateful(Parameters, ABC):
         return {name: copy.copy(getattr(self, name)) for name in (*self._learned, "n_epochs_")}
 
     def restore_state(self, state: dict[str, Any]) -> None:
-        """Put a state that ``copy_state`` returned back."""
+        """Put a state that ``copy_state`` returned back; ``history_`` ends with its epoch."""
         vars(self).pop("_cache", None)
         vars(self).update(state)
+        for numbers in self.history_.values():
+            del numbers[self.n_epochs_ :]
 
     def _cached(self, name: str, make: Any) -> Any:
         """Return something derived from the learned state, kept until that changes (never saved or pickled)."""

@@ -41,8 +41,8 @@ class EarlyStopping(Callback):
             rmse, mae and gini, higher for everything else.
         patience: training ends after this many epochs in a row without improvement.
         min_delta: smallest change that counts as improvement, in the unit of ``monitor``.
-        restore_best: put the model back to its best epoch at the end (keeps one copy of the learned state in memory).
-            In a resumed run only epochs after the resumption can be restored.
+        restore_best: put the model back to its best epoch at the end, and ``history_`` with it (keeps one copy of the
+            learned state in memory). In a resumed run only epochs after the resumption can be restored.
 
     Raises:
         ValueError: ``patience`` is below 1 or ``min_delta`` negative.
@@ -56,21 +56,24 @@ class EarlyStopping(Callback):
         self.monitor, self.patience, self.min_delta, self.restore_best = monitor, patience, min_delta, restore_best
         self.metrics = () if monitor == "loss" else (monitor,)
         self._sign = -1.0 if monitor.partition("@")[0] in _LOWER_IS_BETTER else 1.0
-        self.best, self.best_epoch = -math.inf, 0
+        self.best, self.best_epoch, self._waited = -math.inf, 0, 0
         self._copy: Any = None
 
     def on_fit_begin(self, state: TrainingState) -> None:
         """Start afresh, or take up the count where a resumed history left it."""
-        self.best, self.best_epoch, self._copy = -math.inf, 0, None
-        for epoch, value in enumerate(state.history.get(self.monitor, ()), 1):
-            self._observe(value, epoch)
+        self.best, self.best_epoch, self._waited, self._copy = -math.inf, 0, 0, None
+        values = state.history.get(self.monitor, ())
+        for epoch, value in enumerate(values, state.epoch - len(values) + 1):
+            if not math.isnan(value):  # epochs that were not evaluated say nothing
+                self._observe(value, epoch)
 
     def _observe(self, value: float, epoch: int) -> bool:
         """Return whether ``value`` improves on the best seen."""
         score = self._sign * value
         if not score > self.best + (self.min_delta if self.best > -math.inf else 0.0):
+            self._waited += 1
             return False
-        self.best, self.best_epoch = score, epoch
+        self.best, self.best_epoch, self._waited = score, epoch, 0
         return True
 
     def on_epoch_end(self, state: TrainingState) -> bool:
@@ -81,9 +84,10 @@ class EarlyStopping(Callback):
             raise ValueError(message(f"{type(state.model).__name__} has no loss to monitor", mend=mend))
         if self._observe(value, state.epoch):
             if self.restore_best:
+                self._copy = None  # so that there are never two
                 self._copy = state.model.copy_state()
             return False
-        return state.epoch - self.best_epoch >= self.patience
+        return self._waited >= self.patience
 
     def on_fit_end(self, state: TrainingState) -> None:
         """Put the best epoch back."""

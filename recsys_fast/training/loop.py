@@ -36,7 +36,7 @@ class TrainingState:
         epoch: finished epochs, counted from the model's first.
         loss: loss of the last epoch, None for models without one.
         metrics: metrics of the last epoch, empty without ``eval_set``.
-        history: lists with one number per epoch: "loss" and each metric.
+        history: lists with one number per epoch: "loss" and each metric; NaN for epochs in which it was not measured.
         elapsed: seconds since training began.
         tokens_per_second: of the last epoch, without its evaluation; None for models that are not trained on sequences.
         finished: False where training ended by an exception.
@@ -128,9 +128,10 @@ def train(
 ) -> None:
     """Run epochs ``first + 1 .. n_epochs``.
 
-    After each epoch ``history`` grows by the loss and the metrics, ``model.n_epochs_`` counts it, and the callbacks
-    run; one that returns True ends training. When an epoch fails or is interrupted, ``trainer.rollback`` brings the
-    model back to the last finished epoch and the exception goes on to the caller.
+    After each epoch ``history`` grows by the loss and the metrics, so that place k of every list is epoch k + 1 (NaN
+    where a number is missing), ``model.n_epochs_`` counts it, and the callbacks run; one that returns True ends
+    training. When an epoch fails or is interrupted, ``trainer.rollback`` brings the model back to the last finished
+    epoch and the exception goes on to the caller.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -142,14 +143,24 @@ def train(
         while state.epoch < n_epochs:
             _one_epoch(state, trainer)
             state.metrics = evaluator(model)
-            for name, value in state.metrics.items():
-                history.setdefault(name, []).append(value)
+            _record(history, state.epoch, state.metrics)
             state.elapsed = time.perf_counter() - start
             if _call(callbacks, "on_epoch_end", state):
                 break
         state.finished = True
     finally:
+        _record(history, getattr(model, "n_epochs_", 0), {})
         _call(callbacks, "on_fit_end", state)
+
+
+def _record(history: dict[str, list[float]], epoch: int, numbers: dict[str, float]) -> None:
+    """Put the numbers of an epoch in their places; in all lists, epochs without a number get NaN."""
+    for name in numbers:
+        history.setdefault(name, [])
+    for values in history.values():
+        values.extend([math.nan] * (epoch - len(values)))
+    for name, value in numbers.items():
+        history[name][epoch - 1] = value
 
 
 def _one_epoch(state: TrainingState, trainer: Trainer) -> None:
@@ -161,12 +172,12 @@ def _one_epoch(state: TrainingState, trainer: Trainer) -> None:
             mend = f"{kept}; raise regularization, or scale the values down"
             what = f"{name} diverged in epoch {state.epoch + 1}: loss"
             raise DivergedError(message(what, loss, "a finite number", mend))
+        state.model.n_epochs_ = state.epoch + 1
     except BaseException:
-        trainer.rollback()
+        if getattr(state.model, "n_epochs_", 0) == state.epoch:  # an interrupt may come once the epoch is counted
+            trainer.rollback()
         raise
     state.tokens_per_second = getattr(trainer, "tokens_per_second", None)
     state.epoch += 1
     state.loss = loss
-    if loss is not None:
-        state.history.setdefault("loss", []).append(loss)
-    state.model.n_epochs_ = state.epoch
+    _record(state.history, state.epoch, {} if loss is None else {"loss": loss})

@@ -62,7 +62,7 @@ class Network:
     Args:
         items: table of items; its rows also score the outputs.
         blocks: by name, in order; the first one gets ids, each of the others what the one before it returned.
-        objective: the loss.
+        objective: the loss; None for a network that is not trained.
         optimizer: steps blocks and tables.
         runtime: where to compute.
         seed: of random masks and negatives.
@@ -78,7 +78,7 @@ class Network:
         self,
         items: ItemTable,
         blocks: dict[str, Block],
-        objective: Objective,
+        objective: Objective | None,
         optimizer: Optimizer,
         runtime: Runtime,
         *,
@@ -114,6 +114,7 @@ class Network:
 
     def step(self, batch: Any) -> tuple[float, int]:
         """Move everything by the gradient of the batch's mean loss; return the loss as a sum, and its terms."""
+        assert self.objective is not None, "a network without objective cannot be trained"
         packed = PackedBatch(batch.row_ptr, self.seed, self.steps, True)
         for table in self.tables:
             table.begin()

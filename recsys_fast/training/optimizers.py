@@ -12,9 +12,9 @@ from recsys_fast.blocks.base import Array, ParameterSet, Runtime
 from recsys_fast.blocks.embedding import ItemTable
 from recsys_fast.errors import DivergedError, message
 
-_KINDS = {"sgd": 0, "adagrad": 1, "adam": 2, "adamw": 2}
+KINDS = {"sgd": 0, "adagrad": 1, "adam": 2, "adamw": 2}
 _ADAGRAD_ROOT = 3
-_SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "cosine")
 
 
 class Optimizer:
@@ -31,7 +31,9 @@ class Optimizer:
         clip_norm: the gradient of all parameters together is scaled down to this length; None for never.
         warmup_steps: over so many steps the rate grows linearly from 0.
         schedule: after the warm-up: "constant", or down to 0 at step ``n_steps`` as "linear" or "cosine".
-        n_steps: number of steps in all; the schedules that fall need it.
+        n_steps: number of steps that are planned; the schedules that fall need it. Steps beyond them go on at the rate
+            of the middle of the last ``last_steps``.
+        last_steps: planned steps of the last epoch.
         betas: Adam's decay rates of the moments.
         eps: added to the root; None for 1e-8 (Adam) or 1e-10 (Adagrad).
         momentum: of SGD and Adagrad. GRU4Rec's Adagrad has it on the scaled gradient, and so has this one.
@@ -50,6 +52,7 @@ class Optimizer:
         warmup_steps: int = 0,
         schedule: str = "constant",
         n_steps: int | None = None,
+        last_steps: int = 1,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float | None = None,
         momentum: float = 0.0,
@@ -57,14 +60,14 @@ class Optimizer:
         sparse: bool = True,
     ) -> None:
         self.kind, self.learning_rate, self.weight_decay, self.clip_norm = kind, learning_rate, weight_decay, clip_norm
-        self.warmup_steps, self.schedule, self.n_steps = warmup_steps, schedule, n_steps
+        self.warmup_steps, self.schedule, self.n_steps, self.last_steps = warmup_steps, schedule, n_steps, last_steps
         self.betas, self.momentum, self.eps_in_root, self.sparse = betas, momentum, eps_in_root, sparse
         self.eps = eps if eps is not None else (1e-10 if kind == "adagrad" else 1e-8)
         self._check()
         self._state: dict[str, Array] = {}
 
     def _check(self) -> None:
-        choices = {"kind": (self.kind, tuple(_KINDS)), "schedule": (self.schedule, _SCHEDULES)}
+        choices = {"kind": (self.kind, tuple(KINDS)), "schedule": (self.schedule, SCHEDULES)}
         for name, (got, allowed) in choices.items():
             if got not in allowed:
                 raise ValueError(message(f"{name} of an optimizer", repr(got), "one of " + ", ".join(allowed)))
@@ -91,7 +94,8 @@ class Optimizer:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.schedule == "constant" or self.n_steps is None:
             return self.learning_rate
-        done = min(1.0, (step - self.warmup_steps) / (self.n_steps - self.warmup_steps))
+        place = step if step < self.n_steps else max(self.warmup_steps, self.n_steps - 0.5 * (self.last_steps + 1))
+        done = (place - self.warmup_steps) / (self.n_steps - self.warmup_steps)
         share = 1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
         return self.learning_rate * share
 
@@ -147,13 +151,13 @@ class Optimizer:
 
     def _numbers(self, lr: float) -> tuple[int, float, float, float, float, float, bool]:
         """Return kind, rate, beta1, beta2, eps, weight decay and whether it is apart from the gradient."""
-        kind = _ADAGRAD_ROOT if self.kind == "adagrad" and self.eps_in_root else _KINDS[self.kind]
-        beta1 = self.betas[0] if _KINDS[self.kind] == 2 else self.momentum
+        kind = _ADAGRAD_ROOT if self.kind == "adagrad" and self.eps_in_root else KINDS[self.kind]
+        beta1 = self.betas[0] if KINDS[self.kind] == 2 else self.momentum
         return kind, lr, beta1, self.betas[1], self.eps, self.weight_decay, self.kind == "adamw"
 
     def _moments(self, name: str, values: Array) -> tuple[Array, Array]:
         """Return the state of ``values``, in their shape; empty arrays for what the optimizer does not keep."""
-        adam = _KINDS[self.kind] == 2
+        adam = KINDS[self.kind] == 2
         wanted = {"m": adam or self.momentum > 0.0, "v": adam or self.kind == "adagrad"}
         found = []
         for moment, needed in wanted.items():

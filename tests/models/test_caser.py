@@ -60,6 +60,26 @@ def test_outputs_are_the_formulas(device: str, n_vertical: int) -> None:
     assert make(device, n_vertical=n_vertical, user_vectors=False).fit(sequences()).item_factors_.shape == (20, 9)
 
 
+def test_the_mean_of_all_users_is_taken_once(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    data = sequences()
+    model, calls, mean = make(device).fit(data), [], rf.Caser._mean_user
+    monkeypatch.setattr("recsys_fast.models.sequence._CHUNK", 8)
+    monkeypatch.setattr(rf.Caser, "_mean_user", lambda model: calls.append(1) or mean(model))  # type: ignore[func-returns-value]
+    model.recommend([0, 3])
+    model.encode(data, np.arange(30))
+    assert not calls
+    state = model.start([1, 2])
+    for _ in range(3):
+        queries = model.encode(data)
+        model.update(state, 4)
+        model.recommend_from(state)
+    assert len(calls) == 1
+    d = model.d
+    np.testing.assert_allclose(queries[:, d : 2 * d], np.tile(model.user_factors_.mean(axis=0), (30, 1)), rtol=1e-5)
+    model.partial_fit(data)
+    np.testing.assert_allclose(model.encode([[1]])[0, d : 2 * d], model.user_factors_.mean(axis=0), rtol=1e-5)
+
+
 def network_of(**options: Any) -> tuple[Network, Any]:
     """A network in double precision, with a batch."""
     model, data = make("numba", **{"d": 3, "dropout": 0.3, "loss": "bce", **options}), sequences(9, 15)
@@ -67,6 +87,7 @@ def network_of(**options: Any) -> tuple[Network, Any]:
     model._take_over(data)
     model.seed_ = 0
     made = model._make_network(Runtime("numba", 1, np.float64))
+    made.objective = model._objective()
     generator = np.random.default_rng(0)
     made.initialise(generator)
     for array in made.arrays().values():

@@ -10,6 +10,8 @@ import pytest
 
 import recsys_fast as rf
 from recsys_fast.errors import DeviceError, ModelFormatError
+from recsys_fast.evaluation.names import METRICS, parse
+from recsys_fast.evaluation.row_metrics import ROW_METRICS
 from recsys_fast.models.files import MODELS as REGISTERED
 from recsys_fast.serialization import Reader, write
 from tests.models.cases import CONTAINERS, MODELS, OTHERS, SEQUENCE_MODELS, ratings, same_state
@@ -38,6 +40,19 @@ def test_what_comes_back_is_what_was_saved(make: Make, tmp_path: Path, device: s
             np.testing.assert_array_equal(getattr(loaded.recommend(n=5), name), getattr(model.recommend(n=5), name))
         fitted = loaded.fit(ratings())
         assert same_state(fitted, model)
+
+
+def test_every_metric_comes_back(tmp_path: Path) -> None:
+    """Whatever evaluation may have put into the history; a number that is missing too."""
+    model = rf.Popularity().fit(ratings())
+    names = [one.key() for one in parse(METRICS, (1, 10, 2**31 - 1))]
+    names += [f"validation_{name}" for name in names]
+    model.history_ = {"loss": [1.0], **{name: [0.25, float("nan")] for name in (*names, *ROW_METRICS)}}
+    model.save(tmp_path / "x")
+    loaded = rf.load(tmp_path / "x")
+    assert loaded.history_.keys() == model.history_.keys()
+    for name, numbers in model.history_.items():
+        np.testing.assert_array_equal(loaded.history_[name], numbers)
 
 
 def test_every_model_is_registered() -> None:

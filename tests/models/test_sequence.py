@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -240,6 +239,22 @@ def test_partial_fit(make_sequence: Make) -> None:
     assert model.training_sequences_ is before
 
 
+def test_replaced_sequences_keep_their_times() -> None:
+    data = rf.Sequences([[1, 2], [], [3, 4, 5], [0]], n_items=20, timestamps=[[5, 6], [], [1, 2, 3], [9]])
+    model = rf.GRU4Rec(8, n_epochs=1).fit(data)
+    new = rf.Sequences([[7, 8, 9], [], [6]], n_items=20, timestamps=[[10, 11, 12], [], [13]])
+    model.partial_fit(new, users=[3, 0, 1])
+    found = model.training_sequences_
+    assert [row.tolist() for row in found] == [[], [6], [3, 4, 5], [7, 8, 9]]
+    assert found.timestamps is not None
+    assert found.timestamps.tolist() == [13, 1, 2, 3, 10, 11, 12]
+    model.partial_fit(rf.Sequences([[2]], n_items=20), users=[2])
+    assert model.training_sequences_.timestamps is None
+    assert [row.tolist() for row in model.training_sequences_] == [[], [6], [2], [7, 8, 9]]
+    model.partial_fit(rf.Sequences([], n_items=20), users=[])
+    assert len(model.training_sequences_) == 4
+
+
 def test_room_for_new_users_and_items(make_sequence: Make) -> None:
     model, history = make_sequence().fit(sequences()), [[1, 2, 3], [4]]
     before = model.encode(history) @ model.item_factors_.T
@@ -306,42 +321,6 @@ def test_nothing_works_before_fit(make_sequence: Make, tmp_path: Path) -> None:
         with pytest.raises(NotFittedError, match="not fitted"):
             call()
     assert not list(tmp_path.iterdir())
-
-
-def test_memory_estimate_covers_what_is_held(make_sequence: Make) -> None:
-    data = sequences()
-    model = make_sequence().fit(data)
-    parts = model.estimate_memory(data)
-    assert parts["total"] == sum(size for name, size in parts.items() if name != "total")
-    held = sum(array.nbytes for array in model._held()[0].values())
-    assert parts["network"] + parts["optimizer"] >= held - sum(len(table.bias) * 4 for table in model._net().tables)
-
-
-BATCHES: dict[str, Any] = {
-    "gru4rec": rf.GRU4Rec(8),
-    "gru4rec-whole": rf.GRU4Rec(8, session_parallel=False),
-    "caser": rf.Caser(8),
-    "caser-one-target": rf.Caser(8, window=10, targets=1, batch_size=64),
-    "nextitnet": rf.NextItNet(8, max_len=20),
-    "nextitnet-prefixes": rf.NextItNet(8, max_len=20, windows="prefixes"),
-    "nextitnet-sliding": rf.NextItNet(8, max_len=20, windows="sliding", stride=3),
-}
-
-
-@pytest.mark.parametrize("name", BATCHES)
-def test_memory_estimate_covers_the_batches(name: str) -> None:
-    """However an epoch multiplies the events."""
-    model, data = BATCHES[name], sequences(600, 50, 60)
-    model.seed_ = 0
-    model._take_over(data)
-    for _ in model._batches().epoch(0):  # whatever is compiled or imported now is not counted
-        pass
-    tracemalloc.start()
-    for _ in model._batches().epoch(0):
-        pass
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert 0.8 * peak < model.estimate_memory(data)["batches"] < 8 * peak
 
 
 @pytest.mark.parametrize("name", SEQUENCE_MODELS)

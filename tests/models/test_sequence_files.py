@@ -113,6 +113,12 @@ def test_another_version_is_refused(good: Path, tmp_path: Path) -> None:
         rf.SASRec.resume(tmp_path / "x")
 
 
+def test_numbers_of_numpy_inside_parameters_are_plain(tmp_path: Path) -> None:
+    chances = {"crop": np.float32(0.25), "item_mask": np.float64(0.5)}
+    rf.SASRec(4, 1, max_len=3, n_epochs=1, augmentation=chances).fit(sequences()).save(tmp_path / "x")
+    assert rf.load(tmp_path / "x").augmentation == {"crop": 0.25, "item_mask": 0.5}
+
+
 def test_raw_ids_travel_with_the_model(tmp_path: Path) -> None:
     data = rf.Sequences([[0, 1], [2, 1]], user_ids=["ann", "bob"], item_ids=[7, 8, 9])
     model = rf.SASRec(4, 1, max_len=3, n_epochs=1).fit(data)

@@ -247,6 +247,19 @@ def test_readers_in_many_threads_agree(device: str) -> None:
     assert all(found == first[user] for user, found in results)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_epochs_beyond_a_falling_schedule_train(
+    make_sequence: Make, tmp_path: Path, device: str, schedule: str
+) -> None:
+    model = make_sequence(schedule=schedule).fit(sequences())
+    model.save(tmp_path / "x")
+    before, parameters = model.item_factors_.copy(), model._net().parameters.values.copy()
+    model.partial_fit(sequences(), n_epochs=2)
+    assert not np.array_equal(model.item_factors_, before)
+    assert not np.array_equal(model._net().parameters.values, parameters)
+    assert same_state(type(model).resume(tmp_path / "x", n_epochs=4, device=device), model)
+
+
 def test_rows_without_a_gradient(device: str) -> None:
     """Adam's moments go on moving rows that a step does not touch, unless it is lazy; Adagrad never moves them."""
     data = sequences()

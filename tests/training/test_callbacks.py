@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import io
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +152,41 @@ def test_early_stopping_on_a_metric() -> None:
     stopping = rf.EarlyStopping("recall@5", patience=2)
     model = als(30).fit(ratings(), eval_set=ratings(seed=5), callbacks=[stopping])
     values = model.history_["recall@5"]
-    assert stopping.best == max(values)
+    assert stopping.best == max(values) == values[-1]
     assert model.n_epochs_ == int(np.argmax(values)) + 1
-    assert len(values) in (model.n_epochs_ + 2, 30)
+    assert len(values) == len(model.history_["loss"]) == model.n_epochs_
+    assert model.n_epochs_ < 28  # it was stopped, and two epochs were given up
+
+
+def test_early_stopping_makes_room_before_it_copies() -> None:
+    class Model:
+        copies: list[Any] = []  # noqa: RUF012
+
+        def copy_state(self) -> Any:
+            gc.collect()
+            assert all(one() is None for one in self.copies)
+            made = Record()
+            self.copies.append(weakref.ref(made))
+            return made
+
+    stopping = rf.EarlyStopping()
+    for epoch in (1, 2, 3):
+        stopping.on_epoch_end(TrainingState(Model(), 9, epoch, 1.0 / epoch))
+    assert len(Model.copies) == 3
+
+
+def test_epochs_that_were_not_evaluated_are_not_patience() -> None:
+    stopping = rf.EarlyStopping("recall@5", patience=2)
+    nan = float("nan")
+    state = TrainingState(None, 20, epoch=8, history={"recall@5": [0.5, 0.25, nan, nan]})  # of epochs 5 to 8
+    stopping.on_fit_begin(state)
+    assert stopping.best_epoch == 5
+    stopping.restore_best = False
+    state.metrics, state.epoch = {"recall@5": 0.75}, 9
+    assert not stopping.on_epoch_end(state)
+    assert stopping.best_epoch == 9
+    state.metrics = {"recall@5": 0.5}
+    assert [stopping.on_epoch_end(state) for _ in range(2)] == [False, True]
 
 
 def test_early_stopping_parameters() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ def network(kind: type[Any], options: dict[str, Any], dtype: Any = np.float64) -
     model._check_params()
     model._sequences, model._matrix, model.seed_ = data, data.seen, 0
     made = model._make_network(Runtime("numba", 1, dtype))
+    made.objective = model._objective()
     generator = np.random.default_rng(0)
     made.initialise(generator)
     for array in (made.parameters.values, made.items.values, made.items.bias):
@@ -113,6 +116,23 @@ def test_what_was_learned_can_be_put_back() -> None:
     other, _ = network(rf.SASRec, {"n_blocks": 1}, np.float32)
     other.restore(kept, 1)
     assert [other.step(batch) for _ in range(3)] == expected
+
+
+def test_memory_goes_with_its_owner() -> None:
+    runtime = Runtime("numba", 1)
+
+    class Owner:
+        """Somebody who works."""
+
+    one, other = Owner(), Owner()
+    first, second = runtime.take(one, "x", (4, 2)), runtime.take(other, "x", (4, 2))
+    assert np.shares_memory(runtime.take(one, "x", (3, 2)), first)
+    assert not np.shares_memory(first, second)
+    kept = weakref.ref(first.base)
+    del one, first
+    gc.collect()
+    assert kept() is None
+    assert np.shares_memory(runtime.take(other, "x", (4, 2)), second)
 
 
 def test_a_batch_without_targets_changes_nothing() -> None:

@@ -58,9 +58,21 @@ def test_schedules() -> None:
     constant = Optimizer(learning_rate=2.0, warmup_steps=4)
     assert [constant.learning_rate_at(s) for s in (0, 1, 3, 4, 100)] == [0.5, 1.0, 2.0, 2.0, 2.0]
     linear = Optimizer(learning_rate=2.0, warmup_steps=2, schedule="linear", n_steps=10)
-    assert [linear.learning_rate_at(s) for s in (0, 1, 2, 6, 10, 11)] == [1.0, 2.0, 2.0, 1.0, 0.0, 0.0]
+    assert [linear.learning_rate_at(s) for s in (0, 1, 2, 6, 9)] == [1.0, 2.0, 2.0, 1.0, 0.25]
     cosine = Optimizer(learning_rate=2.0, schedule="cosine", n_steps=8)
-    assert np.allclose([cosine.learning_rate_at(s) for s in (0, 4, 6, 8)], [2.0, 1.0, 1 - 0.5**0.5, 0.0])
+    assert np.allclose([cosine.learning_rate_at(s) for s in (0, 4, 6)], [2.0, 1.0, 1 - 0.5**0.5])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_steps_beyond_the_schedule_go_on_at_the_rate_of_its_last_epoch(schedule: str) -> None:
+    optimizer = Optimizer(learning_rate=2.0, warmup_steps=4, schedule=schedule, n_steps=104, last_steps=20)
+    last = [optimizer.learning_rate_at(s) for s in range(84, 104)]
+    assert last == sorted(last, reverse=True)
+    for step in (104, 105, 10_000):
+        assert last[-1] < optimizer.learning_rate_at(step) < last[0]
+        assert optimizer.learning_rate_at(step) == pytest.approx((last[9] + last[10]) / 2, rel=1e-2)
+    short = Optimizer(learning_rate=2.0, warmup_steps=4, schedule=schedule, n_steps=5, last_steps=3)
+    assert [short.learning_rate_at(s) for s in (4, 5, 50)] == [2.0, 2.0, 2.0]
 
 
 @by_form

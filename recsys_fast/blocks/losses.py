@@ -91,6 +91,7 @@ class ItemLoss:
         batch: PackedBatch,
         negatives: I32 | None = None,
         weights: Array | None = None,
+        n_mean: int | None = None,
     ) -> tuple[float, int, Array]:
         """Return the sum of the losses, the number of targets, and the gradient of h of the mean over the targets.
 
@@ -103,6 +104,7 @@ class ItemLoss:
             batch: seed and step decide which negatives are drawn.
             negatives: instead of drawn ones: ``(T, k) int32``, shared ``(k,) int32``. Changed.
             weights: ``(T,)`` of the rows; the mean stays one over the number of targets.
+            n_mean: what the gradients' mean is over; None for the number of targets.
         """
         self._runtime = table.runtime
         n_targets = int(np.count_nonzero(targets >= 0))
@@ -110,7 +112,7 @@ class ItemLoss:
         if n_targets == 0:
             dh[...] = 0.0
             return 0.0, 0, dh
-        scale = 1.0 / n_targets
+        scale = 1.0 / (n_targets if n_mean is None else n_mean)
         w = np.empty(0, h.dtype) if weights is None else weights
         if self.full:
             loss = self._full(table, dh, h, targets, w, scale)

@@ -22,6 +22,7 @@ from recsys_fast.models.sequence import SequenceModel, SequenceState
 from recsys_fast.models.sequence_losses import NextItemLoss
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.training.network import Network
+from recsys_fast.training.next_item import NextItem
 from recsys_fast.training.optimizers import Optimizer
 
 CELLS = ("gru", "lstm", "rnn")
@@ -199,6 +200,9 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         (items,), blocks = self._parts(*self._matrix.shape)
         return LaneNetwork(items, blocks, None, self._optimizer(), runtime, seed=self.seed_)
 
+    def _objective(self) -> Any:
+        return LaneLoss(super()._objective()) if self.session_parallel else super()._objective()
+
     def _batches(self) -> Any:
         how: dict[str, Any] = {"seed": self.seed_, "device": self.device, "n_threads": self.n_threads}
         if self.session_parallel:
@@ -235,7 +239,7 @@ class _History(NamedTuple):
 
 
 class LaneBatch(NamedTuple):
-    """One event of every lane: sequences of length 1; see ``SessionBatch``."""
+    """One event of every lane: sequences of length 1; see ``SessionBatch``. The epoch began with ``n_lanes``."""
 
     items: NDArray[np.int32]
     targets: NDArray[np.int32]
@@ -243,6 +247,7 @@ class LaneBatch(NamedTuple):
     first: NDArray[np.bool_]
     lanes: NDArray[np.int32]
     users: NDArray[np.int32]
+    n_lanes: int
 
 
 class LaneBatches:
@@ -259,9 +264,26 @@ class LaneBatches:
 
     def epoch(self, k: int) -> Iterator[LaneBatch]:
         """Yield the steps of epoch k."""
+        n_lanes = 0
         for step in self.sessions.epoch(k):
+            n_lanes = max(n_lanes, len(step.items))
             row_ptr = self._row_ptr[: len(step.items) + 1]
-            yield LaneBatch(step.items, step.targets, row_ptr, step.first, step.lanes, step.users)
+            yield LaneBatch(step.items, step.targets, row_ptr, step.first, step.lanes, step.users, n_lanes)
+
+
+class LaneLoss:
+    """The loss of lanes: gradients are means over the lanes that the epoch began with, as in the official code.
+
+    Were they over the lanes that are left, the last steps of an epoch would be long ones in the direction of a few
+    sessions, and Adagrad would remember them in all of its rates.
+    """
+
+    def __init__(self, loss: NextItem) -> None:
+        self.loss = loss
+
+    def __call__(self, network: Network, h: Array, batch: LaneBatch, packed: PackedBatch) -> tuple[float, int, Array]:
+        """Return the sum of the loss, the number of targets, and the gradient of h of the sum over ``n_lanes``."""
+        return self.loss(network, h, batch, packed, batch.n_lanes)
 
 
 class LaneNetwork(Network):

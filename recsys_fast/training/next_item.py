@@ -30,10 +30,15 @@ class NextItem:
         self.seen = None if loss.full or loss.shared else seen
         self.cdf = np.empty(0) if cdf is None else cdf
 
-    def __call__(self, network: Network, h: Array, batch: Any, packed: PackedBatch) -> tuple[float, int, Array]:
-        """Return the sum of the loss, the number of targets, and the gradient of h of the mean."""
+    def __call__(
+        self, network: Network, h: Array, batch: Any, packed: PackedBatch, n_mean: int | None = None
+    ) -> tuple[float, int, Array]:
+        """Return the sum of the loss, the number of targets, and the gradient of h of the mean.
+
+        ``n_mean``: what that mean is over; None for the number of targets.
+        """
         negatives = None if self.seen is None else self._verified(network, self.seen, batch, packed)
-        return self.loss.loss(network.items, h, batch.targets, packed, negatives)
+        return self.loss.loss(network.items, h, batch.targets, packed, negatives, n_mean=n_mean)
 
     def _verified(self, network: Network, seen: Csr, batch: Any, packed: PackedBatch) -> NDArray[np.int32]:
         users = np.repeat(batch.users, np.diff(batch.row_ptr))

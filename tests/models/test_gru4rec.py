@@ -61,7 +61,7 @@ class PlainLoop:
         scores[(candidates == batch.targets[:, None]) & ~own] = -np.inf
         p = np.exp(scores - scores.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
-        ds = (p - own) / n
+        ds = (p - own) / self.model.batch_size  # as the official code does, also when fewer lanes are left
 
         dh = ds @ self.items[candidates]
         d_new = dh * (1.0 - z) * (1.0 - new**2)

@@ -24,8 +24,11 @@ class Fiber {
   // Leaves `from`, which is the one that runs, and continues `to` where it left off.
   static void change(Fiber& from, Fiber& to);
 
-  // The first thing that `entry` does, so that the address sanitizer knows the stack.
-  static void arrived(Fiber& from);
+  // The first thing that `entry` does, so that the address sanitizer knows where it is.
+  static void arrived();
+
+  // A fiber without a stack of its own stands for the calling OS thread from here on.
+  void adopt_os_thread();
 
  private:
 #if defined(__x86_64__)

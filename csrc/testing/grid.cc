@@ -30,7 +30,7 @@ bool same(const Place& a, const Place& b) {
 }
 
 void fiber_main() {
-  Fiber::arrived(here.worker->main_fiber());
+  Fiber::arrived();
   here.worker->run_threads();
 }
 
@@ -41,6 +41,7 @@ std::string Worker::describe(const Thread& thread) {
 }
 
 void Worker::run_block(const Index3& block, const LaunchShape& shape, const std::function<void()>& kernel) {
+  main_.adopt_os_thread();
   kernel_ = &kernel;
   error_.clear();
   here.worker = this;

@@ -183,10 +183,14 @@ def place(device: str, **arrays: Any) -> str:
         for name, array in arrays.items():
             if array is not None and name not in there:
                 got = f"{there[0]} on the device and {name} ({type(array).__name__}) in host memory"
-                raise TypeError(message("arrays of one operation", got, "all in one place", f"pass cupy.asarray({name})"))
+                raise TypeError(
+                    message("arrays of one operation", got, "all in one place", f"pass cupy.asarray({name})")
+                )
         if device in ("cpu", "numba"):
             mend = f'use device="auto", or pass cupy.asnumpy({there[0]})'
-            raise TypeError(message(f"{there[0]} with device={device!r}", "an array on the device", "a host array", mend))
+            raise TypeError(
+                message(f"{there[0]} with device={device!r}", "an array on the device", "a host array", mend)
+            )
         device = "cuda" if device == "auto" else device
     if isinstance(device, str) and device.startswith("cuda"):
         resolve_device(device)

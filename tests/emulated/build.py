@@ -54,6 +54,11 @@ def compiler() -> str:
     return os.environ.get("CXX", "g++")
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment of a compiler: without the sanitizers that Python may run under."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 def _flags(source: Path, sanitize: bool) -> list[str]:
     flags = [*FLAGS, *DEFINES, f"-I{CSRC}", "-O1" if source.parent.name == "bindings" else "-O2"]
     if source.parent.name == "bindings":
@@ -78,7 +83,8 @@ def _closure(source: Path, extra: tuple[str, ...]) -> set[Path]:
 
 def compile_objects(files: list[Path], extra: tuple[str, ...] = (), sanitize: bool = False) -> list[Path]:
     """Compile files as C++ for the emulated grid, several at a time, and return the objects."""
-    version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+    asked = [compiler(), "--version"]
+    version = subprocess.run(asked, env=_environment(), capture_output=True, text=True, check=True).stdout
     CACHE.mkdir(parents=True, exist_ok=True)
 
     def one(source: Path) -> Path:
@@ -89,7 +95,7 @@ def compile_objects(files: list[Path], extra: tuple[str, ...] = (), sanitize: bo
         if not target.exists():
             part = target.with_suffix(f".{os.getpid()}.part")
             command = [compiler(), *flags, "-x", "c++", "-c", str(source), "-o", str(part)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
             part.replace(target)
@@ -107,7 +113,7 @@ def link(objects: list[Path], name: str, flags: list[str], sanitize: bool = Fals
         part = target.with_suffix(f".{os.getpid()}.part")
         more = SANITIZERS if sanitize else []
         command = [compiler(), *more, *map(str, objects), *flags, "-pthread", "-o", str(part)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr)
         part.replace(target)

@@ -179,7 +179,7 @@ def check_probe(probe: tuple[int, int, int, str]) -> None:
     what = "device='cuda' is not available"
     if driver == 0:
         mend = "install the NVIDIA driver, or in a container pass the GPU through; or " + _CPU_INSTEAD
-        raise DeviceError(message(f"{what} (no NVIDIA driver: {error})", mend=mend))
+        raise DeviceError(message(f"{what} (no NVIDIA driver was found)", mend=mend))
     if driver // 1000 < runtime // 1000:
         got = f"a driver for CUDA {driver // 1000}.{driver % 1000 // 10}"
         expected = f"one for CUDA {runtime // 1000}.0 or newer"

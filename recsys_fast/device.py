@@ -103,11 +103,11 @@ class Cuda(ModuleType):
     Args:
         module: ``recsys_fast._cuda``, or the emulated grid.
         arrays: its array module.
-        index: number of the device.
+        index: number of the device, which calls make the current one; None for whichever is current.
         host: the module of a CPU backend, for the operations in ``ON_HOST``.
     """
 
-    def __init__(self, module: Any, arrays: Any, index: int, host: ModuleType) -> None:
+    def __init__(self, module: Any, arrays: Any, index: int | None, host: ModuleType) -> None:
         super().__init__(module.__name__)
         self._module, self._arrays, self._index, self._host = module, arrays, index, host
 
@@ -127,7 +127,8 @@ class Cuda(ModuleType):
 
     def _call(self, name: str, native: Any, arguments: tuple[Any, ...]) -> Any:
         """Call a native operation; NumPy arrays go to the device, and those that it writes come back."""
-        self._module.set_device(self._index)
+        if self._index is not None:
+            self._module.set_device(self._index)
         self._module.set_stream(self._arrays.stream())
         there: dict[int, Any] = {}  # an array that is given twice goes once
         for argument in arguments:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 
 I32 = NDArray[np.int32]
@@ -81,7 +82,19 @@ def as_record(value: Any, name: str, kind: type[Record], source: str) -> Record:
     return value
 
 
-def check_apart(written: NDArray[Any], name: str, read: NDArray[Any], read_name: str, mend: str | None = None) -> None:
-    """Raise ValueError where an operation would write into memory that it still reads."""
-    if np.may_share_memory(written, read):
+def _span(array: Any) -> tuple[int, int]:
+    """Return where an array on the device begins and ends."""
+    interface = array.__cuda_array_interface__
+    begin, size = interface["data"][0], np.dtype(interface["typestr"]).itemsize
+    return begin, begin + size * int(np.prod(interface["shape"]))
+
+
+def check_apart(written: Any, name: str, read: Any, read_name: str, mend: str | None = None) -> None:
+    """Raise ValueError where an operation would write into memory that it still reads, on the host or the device."""
+    if on_device(written):
+        (first, last), (begin, end) = _span(written), _span(read)
+        shared = first < end and begin < last
+    else:
+        shared = np.may_share_memory(written, read)
+    if shared:
         raise ValueError(message(f"{name} and {read_name} share memory", mend=mend or f"pass {read_name}.copy()"))

@@ -11,9 +11,9 @@ namespace recsys_fast {
 namespace {
 
 constexpr int kSmallTile = 32, kTile = 64;
-constexpr int64_t kCgTileFloats = 10240;           // 40 KB of gathered rows: four blocks per multiprocessor
-constexpr int64_t kCgShortFloats = 2560;           // 10 KB, for the many short rows: as many blocks as threads allow
-constexpr int64_t kNarrow = 64;                    // of one tile: fetching a long row once beats fetching it per step
+constexpr int64_t kCgTileFloats = 10240;            // 40 KB of gathered rows: four blocks per multiprocessor
+constexpr int64_t kCgShortFloats = 2560;            // 10 KB, for the many short rows: as many blocks as threads allow
+constexpr int64_t kNarrow = 64;                     // of one tile: fetching a long row once beats fetching it per step
 constexpr int64_t kFactorBytes = int64_t{2} << 30;  // of scratch for factors, all blocks together
 
 // *out = what keeps D positive: a share of the largest entry of w0 spectrum (d).
@@ -25,13 +25,20 @@ __global__ void __launch_bounds__(256) als_floor_kernel(float* out, const float*
   if (threadIdx.x == 0) *out = fmaxf(largest * 1e-6f, 1e-12f);
 }
 
-// The scale of a row's features for D >= smallest, from its penalty, which thread 0 works out for all.
-__device__ void set_scale(const AlsRow& row, Shared<float> scale, Shared<float> penalty, float smallest) {
+// penalty (n) = regularization (n_u + w0 n_cols)^nu. On its own, since pow is a call that costs a large kernel
+// registers.
+__global__ void __launch_bounds__(256) als_row_penalty_kernel(float* penalty, Csr matrix, AlsProblem problem) {
+  const int64_t u = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (u >= matrix.n_rows) return;
+  const double others = double{problem.unobserved_weight} * static_cast<double>(matrix.n_cols);
+  const double size = static_cast<double>(matrix.row_size(u)) + others;
+  penalty[u] = static_cast<float>(double{problem.regularization} * pow(size, double{problem.nu}));
+}
+
+// The scale of a row's features for D >= smallest.
+__device__ void set_scale(const AlsRow& row, Shared<float> scale, float smallest) {
   __syncthreads();  // the scale before has been read
-  if (threadIdx.x == 0) penalty[0] = row.penalty();
-  __syncthreads();
-  const float value = penalty[0];
-  for (int64_t k = threadIdx.x; k < row.d; k += blockDim.x) scale[k] = row.scale(k, value, smallest);
+  for (int64_t k = threadIdx.x; k < row.d; k += blockDim.x) scale[k] = row.scale(k, smallest);
   __syncthreads();
 }
 
@@ -42,7 +49,6 @@ template <class Mine, class Solve>
 __device__ void solve_rows(const AlsTask& task, const AlsQueue& queue, Shared<float> scale, Shared<double> parts,
                            bool lend, const Mine& mine, const Solve& solve) {
   RF_SHARED(int32_t, place, 1);
-  RF_SHARED(float, penalty, 1);
   while (true) {
     const int64_t u = als_next_row(task.order, queue, place);
     if (u < 0) return;
@@ -58,7 +64,7 @@ __device__ void solve_rows(const AlsTask& task, const AlsQueue& queue, Shared<fl
     if (lend && !row.penalised()) smallest = fmaxf(smallest, share_of_diagonal(row, parts));
     double objective = NAN;
     for (int attempt = 0; attempt < 2; ++attempt) {
-      set_scale(row, scale, penalty, smallest);
+      set_scale(row, scale, smallest);
       objective = solve(row, constant);
       if (is_finite(objective) || attempt == 1) break;
       const float share = share_of_diagonal(row, parts);
@@ -69,15 +75,16 @@ __device__ void solve_rows(const AlsTask& task, const AlsQueue& queue, Shared<fl
   }
 }
 
-#define ALS_SYSTEM_MEMORY(kTile)                                    \
-  RF_SHARED(float, panels, kTilePanels<kTile>);                     \
-  RF_SHARED(float, diagonal, kTile* kTileStride<kTile>);            \
-  RF_SHARED(float, inverse, kTile);                                 \
-  RF_SHARED(int, broken, 1);                                        \
-  RF_SHARED(double, parts, 32);                                     \
-  RF_DYNAMIC_SHARED(float, vectors);                                \
-  const int64_t z_size = (size + kTile - 1) / kTile * kTile;        \
-  const AlsExactMemory memory{{panels, diagonal, inverse, vectors, broken, parts}, vectors + z_size, \
+#define ALS_SYSTEM_MEMORY(kTile)                                                   \
+  RF_SHARED(float, panels, kTilePanels<kTile>);                                    \
+  RF_SHARED(float, diagonal, kTile* kTileStride<kTile>);                           \
+  RF_SHARED(float, inverse, kTile);                                                \
+  RF_SHARED(int, broken, 1);                                                       \
+  RF_SHARED(double, parts, 32);                                                    \
+  RF_DYNAMIC_SHARED(float, vectors);                                               \
+  const int64_t z_size = (size + kTile - 1) / kTile * kTile;                       \
+  const AlsExactMemory memory{{panels, diagonal, inverse, vectors, broken, parts}, \
+                              vectors + z_size,                                    \
                               factors + blockIdx.x * als_factor_floats<kTile>(size)};
 
 // Exact rows, those with at least as many entries as features or the others; size: the most unknowns of a system. At
@@ -88,7 +95,8 @@ __global__ void __launch_bounds__(kTileThreads<kTile>, kTile == 64 ? 2 : 8)
     als_exact_kernel(AlsTask task, AlsQueue queue, float* factors, int64_t size) {
   ALS_SYSTEM_MEMORY(kTile)
   solve_rows(
-      task, queue, memory.scale, parts, false, [&](const AlsRow& row) { return kDual ? row.n < row.d && row.n <= size : row.n >= row.d; },
+      task, queue, memory.scale, parts, false,
+      [&](const AlsRow& row) { return kDual ? row.n < row.d && row.n <= size : row.n >= row.d; },
       [&](const AlsRow& row, double constant) {
         return kDual ? als_dual<kTile>(row, memory, constant) : als_primal<kTile>(row, memory, constant);
       });
@@ -103,15 +111,14 @@ __global__ void __launch_bounds__(kTileThreads<kTile>, kTile == 64 ? 2 : 8)
   ALS_SYSTEM_MEMORY(kTile)
   const Shared<float> solution = memory.scale + task.y.d;
   solve_rows(
-      task, queue, memory.scale, parts, false,
-      [&](const AlsRow& row) { return row.n >= row.d || row.n > block; },
+      task, queue, memory.scale, parts, false, [&](const AlsRow& row) { return row.n >= row.d || row.n > block; },
       [&](const AlsRow& row, double constant) {
         return als_subspace<kTile>(row, memory, solution, scores + row.begin, n_steps, block, constant);
       });
 }
 #undef ALS_SYSTEM_MEMORY
 
-__global__ void __launch_bounds__(kAlsCgThreads)
+__global__ void __launch_bounds__(kAlsCgThreads, 6)
     als_cg_kernel(AlsTask task, AlsQueue queue, int64_t n_resident, int n_steps) {
   RF_SHARED(double, parts, 32);
   RF_DYNAMIC_SHARED(float, floats);
@@ -187,13 +194,14 @@ double als_sweep<Cuda>(Rows<float> x, Rows<const float> y, Csr matrix, const Als
   constexpr int kQueues = 4;
   DeviceBuffer<int32_t> rows(n, stream), counters(2 * kAlsSlots + kQueues, stream);
   DeviceBuffer<double> objective(n, stream);
-  DeviceBuffer<float> floor(1, stream);
+  DeviceBuffer<float> floor(1, stream), penalty(n, stream);
   fill_zero(counters.data(), counters.size(), stream);
   int32_t *fill = counters.data() + kAlsSlots, *taken = fill + kAlsSlots;
   const AlsOrder order{rows.data(), counters.data()};
   als_sort_rows(order, fill, matrix, stream);
   launch(als_floor_kernel, dim3(1), dim3(256), 0, stream, floor.data(), problem.spectrum, problem.unobserved_weight, d);
-  const AlsTask task{x, y, matrix, problem, order, floor.data(), objective.data()};
+  launch(als_row_penalty_kernel, dim3(blocks_for(n, 256)), dim3(256), 0, stream, penalty.data(), matrix, problem);
+  const AlsTask task{x, y, matrix, problem, order, floor.data(), penalty.data(), objective.data()};
   Sweep sweep(task, taken, stream);
   const int64_t block = std::min<int64_t>(d, std::max(1, block_size));
   if (solver == AlsSolver::kCholesky || (solver == AlsSolver::kSubspace && block >= d)) {

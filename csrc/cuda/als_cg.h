@@ -39,7 +39,7 @@ class AlsCg {
     float* x = row_.task.x.row(row_.u);
     double objective = 0.0;
     each([&](int64_t k) {
-      z[k] = x[k] / scale[k];
+      z[k] = x[k] * tile_reciprocal(scale[k]);
       objective += double{z[k]} * z[k];
     });
     // r = V^T (t - C V z) - z, and the objective at the start from the same products.
@@ -65,7 +65,7 @@ class AlsCg {
       each([&](int64_t k) { part += double{p[k]} * (double{product(k)} + double{p[k]}); });
       const double curvature = Block::sum(part, memory_.parts);
       if (!(curvature > 0.0)) break;
-      const float alpha = static_cast<float>(rr / curvature);
+      const float alpha = static_cast<float>(rr) * tile_reciprocal(static_cast<float>(curvature));
       part = 0.0;
       each([&](int64_t k) {
         const float value = r[k] - alpha * (product(k) + p[k]);
@@ -75,7 +75,7 @@ class AlsCg {
       });
       objective -= double{alpha} * rr;  // f(z + alpha p) = f(z) - alpha |r|^2
       const double next = Block::sum(part, memory_.parts);
-      const float beta = static_cast<float>(next / rr);
+      const float beta = static_cast<float>(next) * tile_reciprocal(static_cast<float>(rr));
       each([&](int64_t k) { p[k] = r[k] + beta * p[k]; });
       rr = next;
     }
@@ -131,7 +131,7 @@ class AlsCg {
 
   // q (+)= sum of the tile's rows times their coefficients; groups take runs of rows.
   __device__ void add(int64_t rows, bool overwrite) const {
-    const int64_t d = row_.d, run = (rows + groups_ - 1) / groups_;
+    const int64_t d = row_.d, run = static_cast<int>(rows + groups_ - 1) / groups_;
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int across = groups_ == 1 ? kAlsCgThreads : kAlsCgThreads / groups_;  // threads of a group, whole warps
     const int group = warp * 32 / across;

@@ -25,7 +25,7 @@ __device__ double als_primal(const AlsRow& row, const AlsExactMemory& memory, do
   AlsSystem<kTile> system(memory.system, memory.factor, d);
   const double explained = system.template solve<false>(
       row.n, [&](int64_t i, int64_t k) { return row.root(k) * (scale[i] * row.feature(k, i)); },
-      [&](int64_t k) { return row.target(k) / row.root(k); });
+      [&](int64_t k) { return row.coefficient(k); });
   for (int64_t k = threadIdx.x; k < d; k += blockDim.x) x[k] = z[k] * scale[k];
   return constant - explained;
 }
@@ -36,7 +36,7 @@ __device__ double als_dual(const AlsRow& row, const AlsExactMemory& memory, doub
   const int64_t n = row.n, d = row.d, padded = (n + kTile - 1) / kTile * kTile;
   const Shared<float> scale = memory.scale, u = memory.system.z;
   float* x = row.task.x.row(row.u);
-  for (int64_t i = threadIdx.x; i < padded; i += blockDim.x) u[i] = i < n ? row.target(i) / row.root(i) : 0.0f;
+  for (int64_t i = threadIdx.x; i < padded; i += blockDim.x) u[i] = i < n ? row.coefficient(i) : 0.0f;
   __syncthreads();
   AlsSystem<kTile> system(memory.system, memory.factor, n);
   const double solved = system.template solve<true>(
@@ -81,7 +81,7 @@ __device__ double als_subspace(const AlsRow& row, const AlsExactMemory& memory, 
       if (lane == 0) scores[j] = anew ? score : scores[j] + score;
     }
   };
-  for (int64_t k = threadIdx.x; k < d; k += blockDim.x) solution[k] = x[k] / scale[k];
+  for (int64_t k = threadIdx.x; k < d; k += blockDim.x) solution[k] = x[k] * tile_reciprocal(scale[k]);
   double objective = 0.0;
   for (int pass = 0; pass < n_steps; ++pass) {
     __syncthreads();
@@ -102,7 +102,7 @@ __device__ double als_subspace(const AlsRow& row, const AlsExactMemory& memory, 
       AlsSystem<kTile> system(memory.system, memory.factor, width);
       objective -= system.template solve<false>(
           n, [&](int64_t i, int64_t k) { return row.root(k) * (scale[first + i] * row.feature(k, first + i)); },
-          [&](int64_t k) { return (row.target(k) - row.weight(k) * scores[k]) / row.root(k); });
+          [&](int64_t k) { return row.coefficient(k) - row.root(k) * scores[k]; });
       for (int64_t i = threadIdx.x; i < width; i += blockDim.x) solution[first + i] += z[i];
       add_scores(first, width, z, false);
       __syncthreads();

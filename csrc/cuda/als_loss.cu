@@ -27,9 +27,9 @@ __device__ int64_t row_of(const Csr& matrix, int64_t entry) {
 }
 
 // parts[b] = sum over the block's run of entries of t' - 2 t s + c s^2, s = x_u . y_i. A warp per kEntries entries.
-__global__ void __launch_bounds__(kThreads) als_entry_loss_kernel(double* parts, Rows<const float> x,
-                                                                  Rows<const float> y, Csr matrix, AlsProblem problem,
-                                                                  int64_t nnz) {
+__global__ void __launch_bounds__(kThreads)
+    als_entry_loss_kernel(double* parts, Rows<const float> x, Rows<const float> y, Csr matrix, AlsProblem problem,
+                          int64_t nnz) {
   RF_SHARED(double, scratch, 32);
   const int64_t first = (int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kEntries;
   const int64_t last = min(nnz, first + kEntries), d = y.d;

@@ -7,6 +7,7 @@
 
 #include "cuda/als_order.h"
 #include "cuda/reduce.h"
+#include "cuda/tile_product.h"
 #include "ops/als.h"
 
 namespace recsys_fast {
@@ -22,8 +23,9 @@ struct AlsTask {
   Csr matrix;
   AlsProblem problem;
   AlsOrder order;
-  const float* floor;  // (1) keeps D positive where nothing regularises a direction
-  double* objective;   // (x.n) minimum of each row
+  const float* floor;    // (1) keeps D positive where nothing regularises a direction
+  const float* penalty;  // (x.n) reg_u
+  double* objective;     // (x.n) minimum of each row
 };
 
 struct AlsRow {
@@ -38,7 +40,12 @@ struct AlsRow {
     return p.weights != nullptr ? fabsf(__ldg(p.weights + begin + j)) : 1.0f;
   }
   __device__ float root(int64_t j) const {
-    return task.problem.weights != nullptr ? sqrtf(fmaxf(weight(j), kLeastWeight)) : 1.0f;
+    return task.problem.weights != nullptr ? tile_sqrt(fmaxf(weight(j), kLeastWeight)) : 1.0f;
+  }
+  // t_j / c_j^1/2
+  __device__ float coefficient(int64_t j) const {
+    const float t = target(j);
+    return task.problem.weights != nullptr ? t * tile_rsqrt(fmaxf(weight(j), kLeastWeight)) : t;
   }
   __device__ const float* features(int64_t j) const {
     return task.y.data + static_cast<int64_t>(__ldg(task.matrix.col_idx + begin + j)) * d;
@@ -62,18 +69,13 @@ struct AlsRow {
     return task.problem.targets != nullptr ? double{t} * t : double{t};
   }
 
-  __device__ float penalty() const {
-    const AlsProblem& p = task.problem;
-    const double size = static_cast<double>(n) + double{p.unobserved_weight} * static_cast<double>(task.y.n);
-    return static_cast<float>(double{p.regularization} * pow(size, double{p.nu}));
-  }
   __device__ bool penalised() const {
     return task.problem.regularization > 0.0f || task.problem.unobserved_weight > 0.0f;
   }
   // s_k, no element of D below smallest.
-  __device__ float scale(int64_t k, float row_penalty, float smallest) const {
-    const float diagonal = task.problem.unobserved_weight * task.problem.spectrum[k] + row_penalty;
-    return 1.0f / sqrtf(fmaxf(diagonal, smallest));
+  __device__ float scale(int64_t k, float smallest) const {
+    const float diagonal = task.problem.unobserved_weight * task.problem.spectrum[k] + task.penalty[u];
+    return tile_rsqrt(fmaxf(diagonal, smallest));
   }
 };
 
@@ -87,7 +89,7 @@ inline __device__ float share_of_diagonal(const AlsRow& row, Shared<double> part
     for (int64_t k = lane; k < row.d; k += 32) square += y[k] * y[k];
     trace += double{row.weight(j)} * square;
   }
-  return static_cast<float>(1e-5 * Block::sum(trace, parts) / static_cast<double>(row.d));
+  return static_cast<float>(1e-5 * Block::sum(trace, parts)) * tile_reciprocal(static_cast<float>(row.d));
 }
 
 inline __device__ double total_constant(const AlsRow& row, Shared<double> parts) {

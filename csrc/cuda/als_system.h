@@ -8,7 +8,6 @@
 #pragma once
 
 #include "cuda/als_row.h"
-#include "cuda/tile_product.h"
 
 namespace recsys_fast {
 
@@ -127,15 +126,7 @@ class AlsSystem {
       }
       __syncthreads();
       if (place_.col > p && place_.row >= place_.col) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-#pragma unroll
-          for (int r = 0; r < 4; ++r) {
-            const float left = l[(p + k) * kStride + place_.row + r];
-#pragma unroll
-            for (int c = 0; c < 4; ++c) sum[r][c] -= left * l[(p + k) * kStride + place_.col + c];
-          }
-        }
+        subtract_columns(sum, l + p * kStride, l + p * kStride);
       }
       if (thread_ >= p + 4 && thread_ < kTile) {
         float value = memory_.z[z0 + thread_];
@@ -155,7 +146,7 @@ class AlsSystem {
         memory_.broken[0] = 1;
         pivot = 1.0f;
       }
-      const float root = sqrtf(pivot), inverse = 1.0f / root;
+      const float root = tile_sqrt(pivot), inverse = tile_rsqrt(pivot);
       memory_.inverse[p + c] = inverse;
       sum[c][c] = root;
 #pragma unroll
@@ -167,6 +158,21 @@ class AlsSystem {
       }
 #pragma unroll
       for (int r = c; r < 4; ++r) memory_.diagonal[(p + c) * kStride + p + r] = sum[r][c];
+    }
+  }
+
+  // sum -= left right^T over four columns, kStride apart.
+  __device__ void subtract_columns(float (&sum)[4][4], Shared<float> left, Shared<float> right) const {
+    const Shared<float4> u = left.as<float4>(), v = right.as<float4>();
+#pragma unroll 1
+    for (int k = 0; k < 4; ++k) {
+      const float4 a4 = u[(k * kStride + place_.row) / 4], b4 = v[(k * kStride + place_.col) / 4];
+      const float a[4] = {a4.x, a4.y, a4.z, a4.w}, b[4] = {b4.x, b4.y, b4.z, b4.w};
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+#pragma unroll
+        for (int c = 0; c < 4; ++c) sum[r][c] -= a[r] * b[c];
+      }
     }
   }
 
@@ -205,15 +211,7 @@ class AlsSystem {
       }
       __syncthreads();
       if (place_.col > p) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-#pragma unroll
-          for (int r = 0; r < 4; ++r) {
-            const float left = cross[buffer + k * kStride + place_.row + r];
-#pragma unroll
-            for (int c = 0; c < 4; ++c) sum[r][c] -= left * l[(p + k) * kStride + place_.col + c];
-          }
-        }
+        subtract_columns(sum, cross + buffer, l + p * kStride);
       }
     }
   }
@@ -251,7 +249,7 @@ class AlsSystem {
     for (int at = thread_; at < kTile * kTile; at += kThreads) {
       const int c = at / kTile, r = at % kTile;
       if (r >= c) memory_.diagonal[c * kStride + r] = in[at];
-      if (r == c) memory_.inverse[c] = 1.0f / in[at];
+      if (r == c) memory_.inverse[c] = tile_reciprocal(in[at]);
     }
   }
 

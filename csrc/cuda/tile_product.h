@@ -14,7 +14,7 @@ namespace recsys_fast {
 constexpr int kTileDepth = 16;
 
 template <int kTile>
-constexpr int kTileThreads = kTile* kTile / 16;
+constexpr int kTileThreads = kTile * kTile / 16;
 
 // Distance of two columns of a panel in shared memory: a multiple of 4 keeps vectors aligned, and the padding spreads
 // the columns that the transposing store below writes at the same time over the banks.
@@ -38,6 +38,21 @@ struct TilePlace {
   // Whether the thread's warp lies strictly above the diagonal: nothing there is needed of a symmetric tile.
   __device__ bool above() const { return col / 32 * 32 >= row / 16 * 16 + 16; }
 };
+
+// Roots and reciprocals of positive normal numbers, to an ulp: the library's call a routine for the others, which costs
+// registers in the whole kernel.
+inline __device__ float tile_rsqrt(float x) {
+  const float r = rsqrtf(x);
+  return fmaf(0.5f * r, fmaf(-x * r, r, 1.0f), r);
+}
+inline __device__ float tile_reciprocal(float x) {
+  const float r = rsqrtf(x), y = r * r;
+  return fmaf(y, fmaf(-x, y, 1.0f), y);
+}
+inline __device__ float tile_sqrt(float x) {
+  const float r = rsqrtf(x), s = x * r;
+  return fmaf(0.5f * r, fmaf(-s, s, x), s);
+}
 
 // sum[i][j] += left(row + i, k) right(col + j, k) over k < depth, and, for threads < kTile, along += coefficient(k)
 // right(thread, k). left, right: (int i < kTile, int64_t k) -> float, read ahead of the barrier, so no shared memory
@@ -68,8 +83,30 @@ __device__ void tile_product(float (&sum)[4][4], float& along, Shared<float> pan
     if (thread < kTileDepth) next_coefficient = from + thread < depth ? coefficient(from + thread) : 0.0f;
   };
 
-  if (depth > 0) fetch(0);
-  for (int64_t from = 0; from < depth; from += kTileDepth) {
+  // One text of each part: what a panel needs is on its way while the panel before is multiplied.
+#pragma unroll 1
+  for (int64_t from = 0;; from += kTileDepth) {
+    if (from < depth) fetch(from);
+    if (from > 0) {
+      if (!idle) {
+#pragma unroll 1
+        for (int k = 0; k < kTileDepth; ++k) {
+          const float4 u = vectors[(left_at + k * kStride + place.row) / 4];
+          const float4 v = vectors[(kRight + k * kStride + place.col) / 4];
+          const float a[4] = {u.x, u.y, u.z, u.w}, b[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+#pragma unroll
+            for (int j = 0; j < 4; ++j) sum[i][j] += a[i] * b[j];
+          }
+        }
+      }
+      if (same && thread < kTile) {
+#pragma unroll 1
+        for (int k = 0; k < kTileDepth; ++k) along += panels[kCoefficients + k] * panels[kRight + k * kStride + thread];
+      }
+    }
+    if (from >= depth) break;
     __syncthreads();  // the panels before have been read
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
@@ -79,24 +116,6 @@ __device__ void tile_product(float (&sum)[4][4], float& along, Shared<float> pan
     }
     if (thread < kTileDepth) panels[kCoefficients + thread] = next_coefficient;
     __syncthreads();
-    if (from + kTileDepth < depth) fetch(from + kTileDepth);  // travels while the arithmetic goes on
-    if (!idle) {
-#pragma unroll 4
-      for (int k = 0; k < kTileDepth; ++k) {
-        const float4 u = vectors[(left_at + k * kStride + place.row) / 4];
-        const float4 v = vectors[(kRight + k * kStride + place.col) / 4];
-        const float a[4] = {u.x, u.y, u.z, u.w}, b[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) sum[i][j] += a[i] * b[j];
-        }
-      }
-    }
-    if (same && thread < kTile) {
-#pragma unroll 4
-      for (int k = 0; k < kTileDepth; ++k) along += panels[kCoefficients + k] * panels[kRight + k * kStride + thread];
-    }
   }
 }
 

@@ -36,8 +36,8 @@ class Fiber {
 #else
   ucontext_t context_;
 #endif
-  char* memory_ = nullptr;         // guard page, then the stack
-  const void* bottom_ = nullptr;   // of the stack, for the address sanitizer
+  char* memory_ = nullptr;        // guard page, then the stack
+  const void* bottom_ = nullptr;  // of the stack, for the address sanitizer
   size_t stack_bytes_ = 0;
   void* fake_stack_ = nullptr;
 };

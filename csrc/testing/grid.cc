@@ -36,9 +36,7 @@ void fiber_main() {
 
 }  // namespace
 
-std::string Worker::describe(const Thread& thread) {
-  return "thread " + name(thread.index);
-}
+std::string Worker::describe(const Thread& thread) { return "thread " + name(thread.index); }
 
 void Worker::run_block(const Index3& block, const LaunchShape& shape, const std::function<void()>& kernel) {
   main_.adopt_os_thread();
@@ -268,7 +266,8 @@ void run_grid(const LaunchShape& shape, const std::function<void()>& kernel) {
   std::vector<std::string> errors(n);
   const auto work = [&](unsigned w) {
     for (uint64_t b = next++; b < n_blocks && !failed; b = next++) {
-      const Index3 block = {static_cast<unsigned>(b % shape.grid.x), static_cast<unsigned>(b / shape.grid.x % shape.grid.y),
+      const Index3 block = {static_cast<unsigned>(b % shape.grid.x),
+                            static_cast<unsigned>(b / shape.grid.x % shape.grid.y),
                             static_cast<unsigned>(b / shape.grid.x / shape.grid.y)};
       try {
         workers[w]->run_block(block, shape, kernel);

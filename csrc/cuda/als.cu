@@ -1,3 +1,9 @@
+// ALS on the device. What a row with n entries costs, and what bounds it:
+//   exact   n d^2 + d^3 / 3 operations (n^2 d + n^3 / 3 where n < d), 4 n d bytes gathered: arithmetic from d = 32 up
+//   cg      4 n d operations a step, 4 n d bytes gathered once while they fit in shared memory, else each step: L2
+// A block of threads takes a row at a time from a queue, longest first. Unknowns are padded to tiles of 32 (two warps) or
+// 64 (eight); systems of more than one tile leave their factor in global scratch, so nothing depends on d fitting into
+// shared memory. Deterministic: rows are independent, and their minima are added in row order.
 #include "ops/als.h"
 
 #include <algorithm>
@@ -38,6 +44,7 @@ __global__ void __launch_bounds__(256) als_row_penalty_kernel(float* penalty, Cs
 // The scale of a row's features for D >= smallest.
 __device__ void set_scale(const AlsRow& row, Shared<float> scale, float smallest) {
   __syncthreads();  // the scale before has been read
+#pragma unroll 1
   for (int64_t k = threadIdx.x; k < row.d; k += blockDim.x) scale[k] = row.scale(k, smallest);
   __syncthreads();
 }
@@ -55,6 +62,7 @@ __device__ void solve_rows(const AlsTask& task, const AlsQueue& queue, Shared<fl
     const AlsRow row(task, u);
     if (!mine(row)) continue;
     if (row.n == 0) {
+#pragma unroll 1
       for (int64_t k = threadIdx.x; k < row.d; k += blockDim.x) task.x.row(u)[k] = 0.0f;
       if (threadIdx.x == 0) task.objective[u] = 0.0;
       continue;

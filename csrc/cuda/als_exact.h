@@ -21,11 +21,13 @@ __device__ double als_primal(const AlsRow& row, const AlsExactMemory& memory, do
   const int64_t d = row.d, padded = (d + kTile - 1) / kTile * kTile;
   const Shared<float> scale = memory.scale, z = memory.system.z;
   float* x = row.task.x.row(row.u);
+#pragma unroll 1
   for (int64_t i = threadIdx.x; i < padded; i += blockDim.x) z[i] = 0.0f;
   AlsSystem<kTile> system(memory.system, memory.factor, d);
   const double explained = system.template solve<false>(
       row.n, [&](int64_t i, int64_t k) { return row.root(k) * (scale[i] * row.feature(k, i)); },
       [&](int64_t k) { return row.coefficient(k); });
+#pragma unroll 1
   for (int64_t k = threadIdx.x; k < d; k += blockDim.x) x[k] = z[k] * scale[k];
   return constant - explained;
 }
@@ -36,19 +38,22 @@ __device__ double als_dual(const AlsRow& row, const AlsExactMemory& memory, doub
   const int64_t n = row.n, d = row.d, padded = (n + kTile - 1) / kTile * kTile;
   const Shared<float> scale = memory.scale, u = memory.system.z;
   float* x = row.task.x.row(row.u);
+#pragma unroll 1
   for (int64_t i = threadIdx.x; i < padded; i += blockDim.x) u[i] = i < n ? row.coefficient(i) : 0.0f;
   __syncthreads();
   AlsSystem<kTile> system(memory.system, memory.factor, n);
   const double solved = system.template solve<true>(
       d, [&](int64_t i, int64_t k) { return row.root(i) * (scale[k] * row.feature(i, k)); },
       [](int64_t) { return 0.0f; });
+#pragma unroll 1
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) u[i] *= row.root(i);
   __syncthreads();
   double explained = 0.0;  // z . V^T t, in which small weights cancel nothing, unlike |h|^2 - h . u
+#pragma unroll 1
   for (int64_t k = threadIdx.x; k < d; k += blockDim.x) {
     float value = 0.0f, right = 0.0f;
     const float s = scale[k];
-#pragma unroll 4
+#pragma unroll 1
     for (int64_t i = 0; i < n; ++i) {
       const float v = s * row.feature(i, k);
       value += u[i] * v;
@@ -81,6 +86,7 @@ __device__ double als_subspace(const AlsRow& row, const AlsExactMemory& memory, 
       if (lane == 0) scores[j] = anew ? score : scores[j] + score;
     }
   };
+#pragma unroll 1
   for (int64_t k = threadIdx.x; k < d; k += blockDim.x) solution[k] = x[k] * tile_reciprocal(scale[k]);
   double objective = 0.0;
   for (int pass = 0; pass < n_steps; ++pass) {
@@ -88,6 +94,7 @@ __device__ double als_subspace(const AlsRow& row, const AlsExactMemory& memory, 
     add_scores(0, d, solution, true);
     __syncthreads();
     if (pass == 0) {
+#pragma unroll 1
       for (int64_t k = threadIdx.x; k < d; k += blockDim.x) objective += double{solution[k]} * solution[k];
       for (int64_t j = threadIdx.x; j < n; j += blockDim.x) {
         const float s = scores[j];
@@ -97,17 +104,20 @@ __device__ double als_subspace(const AlsRow& row, const AlsExactMemory& memory, 
     }
     for (int64_t first = 0; first < d; first += block) {
       const int64_t width = first + block < d ? block : d - first, padded = (width + kTile - 1) / kTile * kTile;
+#pragma unroll 1
       for (int64_t i = threadIdx.x; i < padded; i += blockDim.x) z[i] = i < width ? -solution[first + i] : 0.0f;
       __syncthreads();
       AlsSystem<kTile> system(memory.system, memory.factor, width);
       objective -= system.template solve<false>(
           n, [&](int64_t i, int64_t k) { return row.root(k) * (scale[first + i] * row.feature(k, first + i)); },
           [&](int64_t k) { return row.coefficient(k) - row.root(k) * scores[k]; });
+#pragma unroll 1
       for (int64_t i = threadIdx.x; i < width; i += blockDim.x) solution[first + i] += z[i];
       add_scores(first, width, z, false);
       __syncthreads();
     }
   }
+#pragma unroll 1
   for (int64_t k = threadIdx.x; k < d; k += blockDim.x) x[k] = solution[k] * scale[k];
   return objective;
 }

@@ -1,6 +1,8 @@
 // One row of an ALS sweep on the device: its entries, and the scaling that turns its least squares problem into
 // (I + V^T C V) z = V^T t, with y in the eigenbasis of its Gram matrix: D = w0 spectrum + reg_u, s = D^-1/2,
 // v_j = s y_j, x = s z.
+//
+// Loops outside of the products say `unroll 1`: unrolled, their addresses decide how many registers a kernel takes.
 #pragma once
 
 #include <cmath>
@@ -83,9 +85,11 @@ struct AlsRow {
 inline __device__ float share_of_diagonal(const AlsRow& row, Shared<double> parts) {
   double trace = 0.0;
   const int lane = static_cast<int>(threadIdx.x) % 32, n_warps = static_cast<int>(blockDim.x) / 32;
+#pragma unroll 1
   for (int64_t j = static_cast<int>(threadIdx.x) / 32; j < row.n; j += n_warps) {
     const float* y = row.features(j);
     float square = 0.0f;
+#pragma unroll 1
     for (int64_t k = lane; k < row.d; k += 32) square += y[k] * y[k];
     trace += double{row.weight(j)} * square;
   }
@@ -94,6 +98,7 @@ inline __device__ float share_of_diagonal(const AlsRow& row, Shared<double> part
 
 inline __device__ double total_constant(const AlsRow& row, Shared<double> parts) {
   double constant = 0.0;
+#pragma unroll 1
   for (int64_t j = threadIdx.x; j < row.n; j += blockDim.x) constant += row.constant(j);
   return Block::sum(constant, parts);
 }

@@ -62,6 +62,7 @@ class AlsSystem {
       }
     }
     double square = 0.0;
+#pragma unroll 1
     for (int64_t i = thread_; i < n_; i += kThreads) square += double{memory_.z[i]} * memory_.z[i];
     square = Block::sum(square, memory_.parts);
     const bool broken = memory_.broken[0] != 0;
@@ -218,6 +219,7 @@ class AlsSystem {
 
   __device__ void keep_diagonal(int j) const {
     float* out = tile(j, j);
+#pragma unroll 1
     for (int at = thread_; at < kTile * kTile; at += kThreads) {
       const int c = at / kTile, r = at % kTile;
       if (r >= c) out[at] = memory_.diagonal[c * kStride + r];
@@ -233,9 +235,11 @@ class AlsSystem {
       __syncthreads();
       // A warp per column of the tiles left of it: the factor's columns are contiguous.
       const int lane = thread_ % 32;
+#pragma unroll 1
       for (int64_t c = thread_ / 32; c < int64_t{j} * kTile; c += kThreads / 32) {
         const float* column = tile(j, 0) + c * kTile;
         float product = 0.0f;
+#pragma unroll 1
         for (int r = lane; r < kTile; r += 32) product += column[r] * memory_.z[int64_t{j} * kTile + r];
         product = Warp::sum(product);
         if (lane == 0) memory_.z[c] -= product;
@@ -246,6 +250,7 @@ class AlsSystem {
 
   __device__ void fetch_diagonal(int j) {
     const float* in = tile(j, j);
+#pragma unroll 1
     for (int at = thread_; at < kTile * kTile; at += kThreads) {
       const int c = at / kTile, r = at % kTile;
       if (r >= c) memory_.diagonal[c * kStride + r] = in[at];
@@ -261,6 +266,7 @@ class AlsSystem {
     for (int h = 0; h < kHeld; ++h) held[h] = memory_.z[z0 + thread_ + 32 * h];
 #pragma unroll
     for (int h = kHeld - 1; h >= 0; --h) {
+#pragma unroll 1
       for (int r = 31; r >= 0; --r) {
         const int row = 32 * h + r;
         const float value = Warp::from(held[h], r) * memory_.inverse[row];

@@ -146,8 +146,8 @@ def als_sweep(
         x: ``(n, d) float32``, C-contiguous, writable; overwritten. "cg" and "subspace" start from what it holds, and a
             start of zeros is fine; "cholesky" does not read it.
         y: ``(m, d)``, converted to contiguous float32 where it is not; never changed.
-        matrix: ``(n, m)`` sparse in host memory, anything that ``as_csr`` takes; duplicate entries are summed, unless ``targets`` is
-            an array: then each counts.
+        matrix: ``(n, m)`` sparse in host memory, anything that ``as_csr`` takes; duplicate entries are summed, unless
+            ``targets`` is an array: then each counts.
         spectrum: ``(d,)`` diagonal of y^T y, promised to be diagonal: what ``gram_eigen`` returned when ``rows_rotate``
             brought ``y`` (and ``x``) into the eigenbasis. None computes it, works on rotated copies of both and rotates
             ``x`` back; not needed where ``unobserved_weight`` is 0.

@@ -1,9 +1,9 @@
 // ALS on the device. What a row with n entries costs, and what bounds it:
 //   exact   n d^2 + d^3 / 3 operations (n^2 d + n^3 / 3 where n < d), 4 n d bytes gathered: arithmetic from d = 32 up
 //   cg      4 n d operations a step, 4 n d bytes gathered once while they fit in shared memory, else each step: L2
-// A block of threads takes a row at a time from a queue, longest first. Unknowns are padded to tiles of 32 (two warps) or
-// 64 (eight); systems of more than one tile leave their factor in global scratch, so nothing depends on d fitting into
-// shared memory. Deterministic: rows are independent, and their minima are added in row order.
+// A block of threads takes a row at a time from a queue, longest first. Unknowns are padded to tiles of 32 (two warps)
+// or 64 (eight); systems of more than one tile leave their factor in global scratch, so nothing depends on d fitting
+// into shared memory. Deterministic: rows are independent, and their minima are added in row order.
 #include "ops/als.h"
 
 #include <algorithm>
@@ -95,9 +95,8 @@ __device__ void solve_rows(const AlsTask& task, const AlsQueue& queue, Shared<fl
                               vectors + z_size,                                    \
                               factors + blockIdx.x * als_factor_floats<kTile>(size)};
 
-// Exact rows, those with at least as many entries as features or the others; size: the most unknowns of a system. At
-// 64 x 64, 3 blocks of 256 threads leave 85 registers a thread: 16 sums, 8 operands, what travels ahead and addresses;
-// at 32 x 32, blocks of two warps for the many short rows.
+// Exact rows, those with at least as many entries as features or the others; size: the most unknowns of a system. 16
+// warps on a multiprocessor, so 128 registers a thread: 16 sums, 16 operands, and addresses of what travels ahead.
 template <int kTile, bool kDual>
 __global__ void __launch_bounds__(kTileThreads<kTile>, kTile == 64 ? 2 : 8)
     als_exact_kernel(AlsTask task, AlsQueue queue, float* factors, int64_t size) {

@@ -53,7 +53,7 @@ __device__ double als_dual(const AlsRow& row, const AlsExactMemory& memory, doub
   for (int64_t k = threadIdx.x; k < d; k += blockDim.x) {
     float value = 0.0f, right = 0.0f;
     const float s = scale[k];
-#pragma unroll 1
+#pragma unroll 4
     for (int64_t i = 0; i < n; ++i) {
       const float v = s * row.feature(i, k);
       value += u[i] * v;

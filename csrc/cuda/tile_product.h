@@ -89,7 +89,7 @@ __device__ void tile_product(float (&sum)[4][4], float& along, Shared<float> pan
     if (from < depth) fetch(from);
     if (from > 0) {
       if (!idle) {
-#pragma unroll 1
+#pragma unroll 2
         for (int k = 0; k < kTileDepth; ++k) {
           const float4 u = vectors[(left_at + k * kStride + place.row) / 4];
           const float4 v = vectors[(kRight + k * kStride + place.col) / 4];

@@ -20,6 +20,8 @@ _CPU_INSTEAD = 'use device="auto" to run on the CPU'
 # The arguments that an operation writes, by position in its flat signature; the others are only read. "out" and
 # "in and out" alike. An operation that is not here cannot be called with NumPy arrays.
 WRITTEN: dict[str, tuple[int, ...]] = {
+    "als_loss": (),
+    "als_sweep": (0,),
     "gram": (0,),
     "gram_eigen": (0, 1),
     "rows_rotate": (0,),

@@ -23,8 +23,8 @@ double sweep(const py::object& x, const py::object& y, const py::object& spectru
                            regularization,        nu,
                            unobserved_weight,     biased};
   return without_gil([&] {
-    return als_sweep<Cpu>(x_rows, y_rows, csr.view(), problem, static_cast<AlsSolver>(solver), n_steps, block_size,
-                          n_threads);
+    return als_sweep<Device>(x_rows, y_rows, csr.view(), problem, static_cast<AlsSolver>(solver), n_steps, block_size,
+                             n_threads);
   });
 }
 
@@ -49,8 +49,8 @@ double loss(const py::object& x, const py::object& y, const py::object& gram_x, 
                            regularization,    nu,
                            unobserved_weight, biased};
   return without_gil([&] {
-    return als_loss<Cpu>(x_rows, y_rows, gram_x_array.data(), gram_y_array.data(), csr.view(), problem, counts.data(),
-                         n_threads);
+    return als_loss<Device>(x_rows, y_rows, gram_x_array.data(), gram_y_array.data(), csr.view(), problem,
+                            counts.data(), n_threads);
   });
 }
 

@@ -59,6 +59,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   namespace bindings = recsys_fast::bindings;
   pybind11::register_local_exception_translator(&bindings::translate);
   bindings::bind_device(m);
+  bindings::bind_als(m);
   bindings::bind_gram(m);
 #ifdef RECSYS_FAST_EMULATED_GRID
   bindings::bind_emulated(m);

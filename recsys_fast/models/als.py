@@ -51,7 +51,8 @@ class ALS(FactorModel):
         block_size: columns per block of "subspace".
         n_epochs: sweeps over users and items.
         init_scale: item factors start as N(0, init_scale / sqrt(n_factors)).
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda". On "cuda" training stays on the device; what follows it works on
+            copies in host memory.
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recsys_fast.errors import DivergedError, message
 from recsys_fast.models.inputs import column_counts
 from recsys_fast.ops import Csr
+from recsys_fast.ops.gram import all_finite, home
 from recsys_fast.ops.unchecked import run_unchecked
 
 if TYPE_CHECKING:
@@ -101,13 +102,13 @@ class AlsProblem(NamedTuple):
 
     def eigenbasis(self, y: F32) -> tuple[F32, F32]:
         """Return q ``(d, d)`` and the spectrum ``(d,)`` with (y q)^T (y q) = diag(spectrum), descending."""
-        d, where = y.shape[1], self._where()
-        gram, q, spectrum = np.empty((d, d), np.float32), np.empty((d, d), np.float32), np.empty(d, np.float32)
+        d, where, arrays = y.shape[1], self._where(), home(y)
+        gram, q, spectrum = arrays.empty((d, d), np.float32), np.empty((d, d), np.float32), np.empty(d, np.float32)
         run_unchecked("gram", gram, y, **where)
-        if not np.isfinite(gram).all():
+        if not all_finite(gram):
             mend = "raise regularization, or scale the values down"
             raise DivergedError(message("the factors outgrow float32", mend=mend))
-        run_unchecked("gram_eigen", q, spectrum, gram, **where)
+        run_unchecked("gram_eigen", q, spectrum, arrays.to_host(gram), **where)
         return q, spectrum
 
     def rotate(self, x: F32, q: F32) -> None:
@@ -127,14 +128,14 @@ class AlsProblem(NamedTuple):
     def fold_users(self, model: ALS, histories: Csr) -> F32:
         """Return exact factors of the users with these histories, ``(m, d)``; the model is only read."""
         x = np.zeros((histories.n_rows, model._items.shape[1]), np.float32)
-        self._exact().sweep(x, model._items, model._spectrum, self._centred(histories, model.global_mean_))
+        self._exact().sweep(x, model._items, model._spectrum, self.centred(histories, model.global_mean_))
         return x
 
     def fold_items(self, model: ALS, histories: Csr) -> F32:
         """Return exact factors of the items with these ``(m, n_users)`` histories; the model is only read."""
         users = model._users
         y = np.zeros((histories.n_rows, users.shape[1]), np.float32)
-        histories = self._centred(histories, model.global_mean_)
+        histories = self.centred(histories, model.global_mean_)
         if self.explicit:
             self._exact().sweep(y, users, model._spectrum, histories)
             return y
@@ -151,7 +152,13 @@ class AlsProblem(NamedTuple):
     def _exact(self) -> AlsProblem:
         return self._replace(solver=SOLVERS["cholesky"], n_steps=1)
 
-    def _centred(self, histories: Csr, mean: float) -> Csr:
+    @property
+    def host(self) -> str:
+        """The backend of what stays in host memory."""
+        return "auto" if self.device.startswith("cuda") else self.device
+
+    def centred(self, histories: Csr, mean: float) -> Csr:
+        """Return ``weighted(histories)``; when explicit, ratings less their mean."""
         histories = self.weighted(histories)
         if self.explicit and histories.values is not None:
             return histories._replace(values=histories.values - np.float32(mean))

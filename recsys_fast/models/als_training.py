@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recsys_fast import backend, ops
 from recsys_fast.errors import DivergedError
 from recsys_fast.models.als_problem import AlsProblem
+from recsys_fast.ops import Csr
 
 if TYPE_CHECKING:
     from recsys_fast.models.als import ALS
@@ -41,25 +42,41 @@ class AlsTrainer:
     Between epochs both tables are in the basis in which the items' Gram matrix is diagonal, ``spectrum``: what the
     users' sweep, ``fold_in`` and a resumed run need. A rotation of both tables leaves every score as it is.
 
+    With ``device="cuda"`` tables, matrix and transpose are on the device from the start to the end of the training; the
+    model gets a copy in host memory after every epoch, so an epoch that fails there leaves the model as it was.
+
     Args:
         model: published to after every epoch.
         problem: the objective and how it is solved.
-        users: ``(n_users, d)``, changed in place.
-        items: ``(n_items, d)``, changed in place.
+        users: ``(n_users, d)``, changed in place (on a device: copied there).
+        items: ``(n_items, d)``, likewise.
         spectrum: ``(d,)`` of items that are in their basis already; None before the first epoch.
     """
 
     def __init__(self, model: ALS, problem: AlsProblem, users: F32, items: F32, spectrum: F32 | None) -> None:
-        self.model, self.problem, self.users, self.items = model, problem, users, items
-        self.by_user = problem.weighted(model._matrix)
-        self.by_item = ops.csr_transpose(self.by_user, device=problem.device, n_threads=problem.n_threads)
+        self.model, self.problem, self.arrays = model, problem, backend.arrays(problem.device)
+        self.lengths = by_user = problem.weighted(model._matrix)
+        self.apart = not self.arrays.is_array(users)
+        if self.apart and problem.explicit:  # ratings less their mean, since a column there is not for us to change
+            by_user = problem.centred(by_user, model.global_mean_)
+        by_item = ops.csr_transpose(by_user, device=problem.host, n_threads=problem.n_threads)
+        self.by_user, self.by_item = self._moved(by_user), self._moved(by_item)
+        self.users, self.items = self.arrays.asarray(users), self.arrays.asarray(items)
         if problem.explicit:
             self.spectrum = np.zeros(users.shape[1], np.float32)
         else:
-            self.spectrum = problem.to_item_basis(users, items) if spectrum is None else spectrum
-        self.safe = snapshot_bytes(len(users), len(items), users.shape[1]) > 0
+            self.spectrum = problem.to_item_basis(self.users, self.items) if spectrum is None else spectrum
+        self.safe = self.apart or snapshot_bytes(len(users), len(items), users.shape[1]) > 0
         self.kept: tuple[F32, F32, F32] | None = None
         self.stage = "whole"
+
+    def _moved(self, matrix: Csr) -> Csr:
+        """Return the matrix where the tables are."""
+        if not self.apart:
+            return matrix
+        values = None if matrix.values is None else self.arrays.asarray(matrix.values)
+        row_ptr, col_idx = self.arrays.asarray(matrix.row_ptr), self.arrays.asarray(matrix.col_idx)
+        return matrix._replace(row_ptr=row_ptr, col_idx=col_idx, values=values)
 
     def epoch(self) -> float:
         """Train one epoch and return the loss; NaN where it diverged."""
@@ -87,11 +104,12 @@ class AlsTrainer:
             self.spectrum = self._rotated_to(y)
         self.stage = "done"
         self._publish()
-        return loss + problem.penalty(x, self.by_user)
+        return loss + problem.penalty(self.model._users, self.lengths)
 
     def _publish(self) -> None:
         vars(self.model).pop("_cache", None)
-        self.model._users, self.model._items, self.model._spectrum = self.users, self.items, self.spectrum
+        users, items = self.arrays.to_host(self.users), self.arrays.to_host(self.items)
+        self.model._users, self.model._items, self.model._spectrum = users, items, self.spectrum
 
     def _rotated_to(self, table: F32) -> F32:
         """Rotate both tables to the eigenbasis of ``table`` and return its spectrum."""
@@ -110,7 +128,7 @@ class AlsTrainer:
     @contextmanager
     def _mean_in(self, table: F32) -> Iterator[None]:
         """Carry the mean in the biases of the fixed side, so that no centred copy of the ratings is needed."""
-        if not self.problem.explicit:
+        if not self.problem.explicit or self.apart:
             yield
             return
         biases = table[:, -1].copy()
@@ -124,7 +142,7 @@ class AlsTrainer:
 
     def _keep(self) -> None:
         """Copy the last epoch's state, where tables are small enough and there is one."""
-        if not self.safe or not self.model.is_fitted:
+        if not self.safe or self.apart or not self.model.is_fitted:
             return
         if self.kept is None:
             self.kept = np.empty_like(self.users), np.empty_like(self.items), self.spectrum
@@ -135,6 +153,10 @@ class AlsTrainer:
     def rollback(self) -> None:
         """Restore the copy; without one, complete the interrupted sweep's state to something consistent."""
         if self.stage == "whole" or not self.model.is_fitted:
+            return
+        if self.apart:  # the model holds the last epoch
+            self.users, self.items = self.arrays.asarray(self.model._users), self.arrays.asarray(self.model._items)
+            self.spectrum, self.stage = self.model._spectrum, "whole"
             return
         if self.kept is not None:
             np.copyto(self.users, self.kept[0])

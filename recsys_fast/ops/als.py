@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import DivergedError, message
 from recsys_fast.ops.arguments import as_number, check_apart
 from recsys_fast.ops.csr import Csr, as_csr
-from recsys_fast.ops.gram import as_writable, gram, gram_eigen, rows_rotate
+from recsys_fast.ops.gram import as_writable, gram, gram_eigen, home, rows_rotate
 from recsys_fast.ops.topk import as_count, as_factors
 
 F32 = NDArray[np.float32]
@@ -36,6 +37,11 @@ def _place(device: str, n_threads: int | None) -> dict[str, Any]:
     return {"device": backend.resolve_device(device), "n_threads": backend.resolve_threads(n_threads)}
 
 
+def _host(place: dict[str, Any]) -> dict[str, Any]:
+    """Return where to check a matrix, which lies in host memory: with cuda it is uploaded afterwards."""
+    return {**place, "device": "auto"} if place["device"].startswith("cuda") else place
+
+
 def _flag(value: Any, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(message(name, type(value).__name__, "True or False"))
@@ -53,7 +59,7 @@ def _check_problem(
         raise ValueError(message("columns of x and y", got, "the same number, at least 1"))
     given = targets is not None and not isinstance(targets, (bool, np.bool_))
     # Targets go by the place of an entry, which sorting would change.
-    csr = as_csr(matrix, canonical=not given, **place)
+    csr = as_csr(matrix, canonical=not given, **_host(place))
     shape = (len(x), len(factors))
     if csr.shape != shape:
         transposed = csr.shape == shape[::-1]
@@ -130,8 +136,8 @@ def als_sweep(
         x: ``(n, d) float32``, C-contiguous, writable; overwritten. "cg" and "subspace" start from what it holds, and a
             start of zeros is fine; "cholesky" does not read it.
         y: ``(m, d)``, converted to contiguous float32 where it is not; never changed.
-        matrix: ``(n, m)`` sparse, anything that ``as_csr`` takes; duplicate entries are summed, unless ``targets`` is
-            an array: then each counts.
+        matrix: ``(n, m)`` sparse in host memory, anything that ``as_csr`` takes; duplicate entries are summed, unless
+            ``targets`` is an array: then each counts.
         spectrum: ``(d,)`` diagonal of y^T y, promised to be diagonal: what ``gram_eigen`` returned when ``rows_rotate``
             brought ``y`` (and ``x``) into the eigenbasis. None computes it, works on rotated copies of both and rotates
             ``x`` back; not needed where ``unobserved_weight`` is 0.
@@ -166,7 +172,8 @@ def als_sweep(
         Applications of the Conjugate Gradient Method for Implicit Feedback Collaborative Filtering, 2011. Rendle,
         Krichene, Zhang, Koren: iALS++: Speeding up Matrix Factorization with Subspace Optimization, 2021.
     """
-    rows, place = as_writable(x, "x"), _place(device, n_threads)
+    place = _place(backend.place(device, x=x, y=y), n_threads)
+    rows = as_writable(x, "x")
     if solver not in SOLVERS:
         raise ValueError(message("solver", repr(solver), "one of " + ", ".join(SOLVERS)))
     steps, width = as_count(n_steps, "n_steps", 1), as_count(block_size, "block_size", 1)
@@ -175,7 +182,7 @@ def als_sweep(
     problem = _check_problem(
         rows, y, matrix, targets, target_offset, regularization, nu, unobserved_weight, biased, place
     )
-    factors, d = problem.y, rows.shape[1]
+    factors, d, arrays = problem.y, rows.shape[1], home(rows)
     check_apart(rows, "x", factors, "y")
     solved, basis = rows, None
     if spectrum is not None:
@@ -184,21 +191,33 @@ def als_sweep(
         values = np.zeros(d, np.float32)
     else:
         basis, values = gram_eigen(gram(factors, **place), **place)
-        factors = rows_rotate(factors.copy(), basis, **place)
-        solved = np.zeros_like(rows) if solver == "cholesky" else rows_rotate(rows.copy(), basis, **place)
+        factors = rows_rotate(_copy(factors), basis, **place)
+        solved = (
+            arrays.zeros(rows.shape, np.float32) if solver == "cholesky" else rows_rotate(_copy(rows), basis, **place)
+        )
     loss = backend.get(place["device"]).als_sweep(
         solved, factors, values, problem.csr.row_ptr, problem.csr.col_idx, problem.weights, problem.targets,
         *problem.scalars, problem.biased, SOLVERS[solver], steps, min(width, d), place["n_threads"],
     )  # fmt: skip
     if basis is not None:
-        rows[:] = rows_rotate(solved, basis.T, **place)
+        back = arrays.asarray(np.ascontiguousarray(arrays.to_host(basis).T))
+        rows[...] = rows_rotate(solved, back, **place)
     if not np.isfinite(loss):
         mend = "scale the values or factors down, or raise regularization"
         raise DivergedError(message("the sweep's loss", loss, "a finite number", mend))
     return float(loss)
 
 
+def _copy(table: F32) -> F32:
+    """Return a copy where the table lies."""
+    copy: F32 = home(table).empty(table.shape, np.float32)
+    copy[...] = table
+    return copy
+
+
 def _spectrum(spectrum: ArrayLike, d: int) -> F32:
+    if on_device(spectrum):
+        spectrum = backend.arrays("cuda").to_host(spectrum)
     if np.shape(spectrum) != (d,):
         raise ValueError(message("shape of spectrum", np.shape(spectrum), f"({d},), one per column of y"))
     values: F32 = as_factors(np.asarray(spectrum)[None, :], "spectrum").reshape(d)
@@ -255,13 +274,14 @@ def als_loss(
         ValueError: shapes disagree, values are out of range or not finite, or x^T x or y^T y, which
             ``unobserved_weight`` needs, exceeds float32.
     """
-    rows, place = as_factors(x, "x"), _place(device, n_threads)
+    place = _place(backend.place(device, x=x, y=y), n_threads)
+    rows = as_factors(x, "x")
     problem = _check_problem(
         rows, y, matrix, targets, target_offset, regularization, nu, unobserved_weight, biased, place
     )
     d = rows.shape[1]
     if problem.scalars[3] == 0.0:
-        gram_x = gram_y = np.zeros((d, d), np.float32)
+        gram_x = gram_y = home(rows).zeros((d, d), np.float32)
     else:
         gram_x, gram_y = _gram(rows, "x", place), _gram(problem.y, "y", place)
     counts = np.bincount(problem.csr.col_idx, minlength=len(problem.y)).astype(np.int64, copy=False)

@@ -52,6 +52,12 @@ class Case(NamedTuple):
     nu: float = 1.0
     biased: bool = False
 
+    @property
+    def steps(self) -> float:
+        """Multiply-adds of one exact sweep, with the shorter side of a row as unknowns."""
+        lengths = [1.0, self.m, *[min(self.length, self.m)] * max(0, self.n - 3)]
+        return sum(n * self.d * min(n, self.d) + min(n, self.d) ** 3 / 3 for n in lengths)
+
     def make(self, seed: int = 0) -> Problem:
         """Return the arrays; the same for the same seed."""
         rng = np.random.default_rng([seed, self.n, self.m, self.d])

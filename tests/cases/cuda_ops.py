@@ -11,6 +11,10 @@ from typing import Any
 
 # Test files, with the tests in them that are left out and why.
 TESTS: dict[str, dict[str, str]] = {
+    "tests/ops/test_als.py": {
+        "test_subspace_converges_to_the_exact_solution": "4000 systems of a few columns per row: minutes of barriers",
+    },
+    "tests/ops/test_als_widths.py": {},
     "tests/ops/test_gram.py": {},
 }
 

@@ -9,7 +9,7 @@
 namespace recsys_fast {
 
 template <class Sorted, class Sink>
-__device__ void finish_query(const RankBatch& batch, Sorted& sorted, const Sink& sink) {
+__device__ void finish_query(const RankBatch& batch, const Sorted& sorted, const Sink& sink) {
   RF_SHARED(uint32_t, bins, kKeyBins);
   RF_SHARED(uint32_t, found, 1);
   const BlockTeam team;

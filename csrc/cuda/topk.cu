@@ -36,7 +36,7 @@ __global__ void empty_lists_kernel(int32_t* ids, float* scores, int64_t n) {
 template <>
 void topk<Cuda>(Rows<int32_t> ids, Rows<float> scores, Rows<const float> queries, Rows<const float> items,
                 const Eligible& eligible, int) {
-  const Stream stream;
+  const Stream stream = current_stream();
   RankTask task = {queries, items, eligible, 0, nullptr, queries.n};
   task.k = std::min(ids.d, task.n_candidates());
   if (ids.n == 0 || ids.d == 0) return;

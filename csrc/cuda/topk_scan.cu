@@ -21,7 +21,6 @@
 namespace recsys_fast {
 namespace {
 
-constexpr unsigned kAll = 0xffffffffu;
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kSlab = 8;  // coordinates a step: 8 lanes read the 32 contiguous bytes of a sector
 constexpr int kTileItems = 128;
@@ -32,34 +31,25 @@ struct alignas(16) Quad {
   float v[4];
 };
 
-// A team's own part of a shared array.
-template <class Array>
-struct Slice {
-  Array& array;
-  unsigned offset;
-  __device__ decltype(auto) operator[](unsigned i) const { return array[offset + i]; }
-};
-
 struct Thinned {
   uint32_t size;
   float least;  // the bound for items to come; minus infinity while fewer than k are known
 };
 
 // By one warp: drops the seen ones of keys[n_unseen] to keys[size], then what more than k + slack keys are better than.
-template <class Bins>
 __device__ Thinned thin_out(uint64_t* keys, uint32_t n_unseen, uint32_t size, const IdRow& seen, uint32_t k,
-                            uint32_t slack, Bins& bins) {
+                            uint32_t slack, Shared<uint32_t> bins) {
   const uint32_t lane = threadIdx.x % 32, lower = (1u << lane) - 1;
   uint32_t n = n_unseen;
   for (uint32_t base = n_unseen; base < size; base += 32) {  // writes never overtake reads
     const uint64_t key = base + lane < size ? keys[base + lane] : 0;
     const bool kept = key != 0 && !seen.contains(key_id(key));
-    const unsigned mask = __ballot_sync(kAll, kept);
+    const unsigned mask = __ballot_sync(kFullMask, kept);
     if (kept) keys[n + __popc(mask & lower)] = key;
     n += __popc(mask);
   }
   __syncwarp();
-  if (n < k) return {n, ordered_score(ordered_bits(-INFINITY))};
+  if (n < k) return {n, -INFINITY};
   uint64_t bound = 0;
   if (n > k) {
     bound = reached_by(WarpTeam{}, bins, k, slack, [&](auto&& use) {
@@ -72,7 +62,7 @@ __device__ Thinned thin_out(uint64_t* keys, uint32_t n_unseen, uint32_t size, co
   for (uint32_t base = 0; base < end; base += 32) {
     const uint64_t key = base + lane < end ? keys[base + lane] : 0;
     const bool kept = key != 0 && key >= bound;
-    const unsigned mask = __ballot_sync(kAll, kept);
+    const unsigned mask = __ballot_sync(kFullMask, kept);
     if (kept) {
       keys[n + __popc(mask & lower)] = key;
       if (key < worst) worst = key;
@@ -80,7 +70,7 @@ __device__ Thinned thin_out(uint64_t* keys, uint32_t n_unseen, uint32_t size, co
     n += __popc(mask);
   }
   for (int step = 16; step > 0; step /= 2) {
-    const uint64_t other = __shfl_xor_sync(kAll, worst, step);
+    const uint64_t other = __shfl_xor_sync(kFullMask, worst, step);
     if (other < worst) worst = other;
   }
   __syncwarp();
@@ -100,36 +90,40 @@ __global__ void __launch_bounds__(kThreads, 2) topk_scan_kernel(RankBatch batch)
   RF_SHARED(int32_t, query_of, kRows);  // in registers, their addresses would spill
 
   const RankTask& task = batch.task;
-  const int64_t d = task.items.d, n_slabs = d > 0 ? (d + kSlab - 1) / kSlab : 1;
-  const int64_t first = int64_t{blockIdx.x} * kRows, n_rows = batch.n - first < kRows ? batch.n - first : kRows;
+  const int d = static_cast<int>(task.items.d), n_slabs = d > 0 ? (d + kSlab - 1) / kSlab : 1;
+  const int64_t first = int64_t{blockIdx.x} * kRows;
+  const int n_rows = static_cast<int>(min(batch.n - first, int64_t{kRows}));
   const int64_t begin = blockIdx.y * batch.split_items;
-  const int64_t end = begin + batch.split_items < task.n_candidates() ? begin + batch.split_items : task.n_candidates();
-  const int t = threadIdx.x, column = t % kSlab, quad = t / kSlab, tx = t % kSide, ty = t / kSide;
-  const auto row_keys = [&](int64_t r) {
+  int left = static_cast<int>(min(batch.split_items, task.n_candidates() - begin));  // items from the tile on
+  const int t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32;
+  const int column = t % kSlab, quad = t / kSlab, tx = t % kSide, ty = t / kSide;
+  const auto row_keys = [&](int r) {
     return batch.keys + ((first + r) * batch.n_splits + blockIdx.y) * batch.capacity;
   };
 
   for (int r = t; r < kRows; r += kThreads) {
     least[r] = r < n_rows ? -INFINITY : NAN;  // nothing reaches NaN
-    sizes[r] = n_unseen[r] = 0;
-    query_of[r] = static_cast<int32_t>(task.query(batch.first + first + (r < n_rows ? r : n_rows - 1)));
+    sizes[r] = 0;
+    n_unseen[r] = 0;
+    query_of[r] = static_cast<int32_t>(task.query(batch.first + first + min(r, n_rows - 1)));
   }
   __syncthreads();
 
   // A thread's share of a slab: a coordinate of 4 items and of 4 queries. Rows beyond the end repeat the last one.
   Quad item_part, query_part;
   const bool has_query = quad < kRows / 4;
-  const auto load = [&](int64_t tile, int64_t slab) {
-    const int64_t k = slab * kSlab + column;
+  const auto load = [&](int64_t tile, int n_items, int slab) {
+    const int k = slab * kSlab + column;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int64_t at = tile + 4 * quad + i;
-      const int64_t item = task.candidate(at < end ? at : end - 1);
+      const int64_t item = task.candidate(tile + min(4 * quad + i, n_items - 1));
       item_part.v[i] = k < d ? task.items.data[item * d + k] : 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      if (has_query) query_part.v[i] = k < d ? task.queries.data[int64_t{query_of[4 * quad + i]} * d + k] : 0.0f;
+      if (!has_query) continue;
+      const int32_t query = query_of[4 * quad + i];
+      query_part.v[i] = k < d ? task.queries.data[int64_t{query} * d + k] : 0.0f;
     }
   };
   const auto store = [&](int buffer) {
@@ -139,15 +133,15 @@ __global__ void __launch_bounds__(kThreads, 2) topk_scan_kernel(RankBatch batch)
   };
 
   int buffer = 0;
-  load(begin, 0);
+  load(begin, left, 0);
   store(buffer);
   __syncthreads();
-  for (int64_t tile = begin; tile < end; tile += kTileItems) {
+  for (int64_t tile = begin; left > 0; tile += kTileItems, left -= kTileItems) {
     float sums[4 * kQuads][8] = {};
-    for (int64_t slab = 0; slab < n_slabs; ++slab, buffer ^= 1) {
-      const bool last = slab + 1 == n_slabs, more = !last || tile + kTileItems < end;
-      if (more) load(last ? tile + kTileItems : tile, last ? 0 : slab + 1);
-#pragma unroll
+    for (int slab = 0; slab < n_slabs; ++slab, buffer ^= 1) {
+      const bool last = slab + 1 == n_slabs, more = !last || left > kTileItems;
+      if (more) load(last ? tile + kTileItems : tile, last ? left - kTileItems : left, last ? 0 : slab + 1);
+#pragma unroll 4  // all 8 at once would spill
       for (int k = 0; k < kSlab; ++k) {
         const int slab_row = buffer * kSlab + k;
         Quad x[kQuads], y[2];
@@ -175,28 +169,27 @@ __global__ void __launch_bounds__(kThreads, 2) topk_scan_kernel(RankBatch batch)
       if (!any) continue;
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        const int64_t at = tile + 4 * (tx + kSide * (j / 4)) + j % 4;
-        if (sums[i][j] >= bound && at < end) {
+        const int at = 4 * (tx + kSide * (j / 4)) + j % 4;
+        if (sums[i][j] >= bound && at < left) {
           const uint32_t place = atomicAdd(&sizes[r], 1u);
-          row_keys(r)[place] = rank_key(sums[i][j], static_cast<int32_t>(task.candidate(at)));
+          row_keys(r)[place] = rank_key(sums[i][j], static_cast<int32_t>(task.candidate(tile + at)));
         }
       }
     }
     __syncthreads();
 
     // A warp looks at every kWarps-th row: those of neighbouring queries fill up together.
-    const bool at_end = tile + kTileItems >= end;
-    const int warp = t / 32, lane = t % 32, own = warp + kWarps * lane;
+    const bool at_end = left <= kTileItems;
+    const int own = warp + kWarps * lane;
     const bool full = own < n_rows && (at_end || sizes[own] > batch.limit);
-    Slice<decltype(bins)> own_bins = {bins, static_cast<unsigned>(warp * kKeyBins)};
-    for (unsigned left = __ballot_sync(kAll, full); left != 0; left &= left - 1) {
-      const int r = warp + kWarps * (__ffs(static_cast<int>(left)) - 1);
-      const IdRow seen = task.seen(query_of[r]);
-      const Thinned thinned = thin_out(row_keys(r), n_unseen[r], sizes[r], seen, static_cast<uint32_t>(task.k),
-                                       batch.slack, own_bins);
+    for (unsigned rest = __ballot_sync(kFullMask, full); rest != 0; rest &= rest - 1) {
+      const int r = warp + kWarps * (__ffs(static_cast<int>(rest)) - 1);
+      const Thinned thinned = thin_out(row_keys(r), n_unseen[r], sizes[r], task.seen(query_of[r]),
+                                       static_cast<uint32_t>(task.k), batch.slack, bins + warp * kKeyBins);
       __syncwarp();
       if (lane == 0) {
-        sizes[r] = n_unseen[r] = thinned.size;
+        sizes[r] = thinned.size;
+        n_unseen[r] = thinned.size;
         least[r] = thinned.least;
         if (at_end) batch.sizes[(first + r) * batch.n_splits + blockIdx.y] = thinned.size;
       }
@@ -237,13 +230,13 @@ void scan_batches(const RankTask& task, const std::function<void(const RankBatch
   batch.split_items = split_items;
   batch.n_splits = static_cast<int32_t>((n_candidates + split_items - 1) / split_items);
 
-  DeviceBuffer<uint64_t> keys(static_cast<size_t>(n_rows * batch.n_splits * batch.capacity));
-  DeviceBuffer<uint32_t> sizes(static_cast<size_t>(n_rows * batch.n_splits));
+  DeviceBuffer<uint64_t> keys(n_rows * batch.n_splits * batch.capacity);
+  DeviceBuffer<uint32_t> sizes(n_rows * batch.n_splits);
   const bool needs_room = batch.sorted_size > kMostSharedKeys;
-  DeviceBuffer<uint64_t> room(static_cast<size_t>(needs_room ? n_rows * batch.sorted_size : 0));
+  DeviceBuffer<uint64_t> room(needs_room ? n_rows * batch.sorted_size : 0);
   batch.keys = keys.data();
   batch.sizes = sizes.data();
-  batch.room = needs_room ? room.data() : nullptr;
+  batch.room = room.data();  // null where it is empty
   for (batch.first = 0; batch.first < task.n_wanted; batch.first += n_rows) {
     batch.n = std::min(n_rows, task.n_wanted - batch.first);
     const dim3 grid(static_cast<unsigned>((batch.n + tile_rows - 1) / tile_rows), batch.n_splits);

@@ -20,13 +20,24 @@ _CPU_INSTEAD = 'use device="auto" to run on the CPU'
 # The arguments that an operation writes, by position in its flat signature; the others are only read. "out" and
 # "in and out" alike. An operation that is not here cannot be called with NumPy arrays.
 WRITTEN: dict[str, tuple[int, ...]] = {
+    "csr_from_coo": (0, 1, 2, 3),
+    "csr_transpose": (0, 1, 2),
     "gram": (0,),
     "gram_eigen": (0, 1),
+    "list_metrics": (0,),
+    "negatives_draw": (0,),
+    "philox_draw": (0,),
+    "philox_rows": (0,),
+    "rank_auc": (0,),
+    "rank_metrics": (0,),
     "rows_rotate": (0,),
+    "sample_negatives": (0,),
+    "topk": (0, 1),
+    "validate_csr": (),
 }
 
 # Operations that have no kernel and are small: their arrays visit the host, where another backend runs them.
-ON_HOST = frozenset({"gram_eigen"})
+ON_HOST = frozenset({"csr_from_coo", "gram_eigen"})
 
 
 class NumpyArrays:

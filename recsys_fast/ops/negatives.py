@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 from recsys_fast.ops.csr import as_csr
+from recsys_fast.ops.topk import device_out
 
 _EMPTY_F64 = np.empty(0, np.float64)
 _MAX_NEGATIVES = 2**27 - 1  # 32 draws each, numbered in 32 bits
@@ -134,7 +136,7 @@ def negatives_draw(
         seed: 0 to 2^64 - 1.
         epoch: 0 to 2^32 - 1.
         first: number of the first draw, 0 to 2^62.
-        out: ``(n,) int32``, C-contiguous, to write into; None for a new array.
+        out: ``(n,) int32``, C-contiguous, to write into, also on a GPU; None for a new array.
         device: backend; all give the same draws.
         n_threads: number of threads; the result does not depend on it.
 
@@ -149,8 +151,11 @@ def negatives_draw(
     if n_items == 0:
         raise ValueError(message("n_items", 0, "at least 1"))
     cdf = _EMPTY_F64 if weights is None else np.cumsum(as_weights(weights, n_items))
+    device = backend.place(device, out=out)
     if out is None:
         out = np.empty(n, np.int32)
+    elif on_device(out):
+        out = device_out(out, "out", (n,), np.int32)
     elif not isinstance(out, np.ndarray) or out.dtype != np.int32:
         raise TypeError(message("out", getattr(out, "dtype", type(out).__name__), "a NumPy array of int32"))
     elif out.shape != (n,) or not out.flags.c_contiguous or not out.flags.writeable:

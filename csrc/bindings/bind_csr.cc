@@ -24,7 +24,7 @@ void transpose(const py::object& t_row_ptr, const py::object& t_col_idx, const p
   if (csr.view().values != nullptr) check_size("length of t_values", t_values_array.size(), csr.nnz());
   without_gil([&] {
     csr_transpose<Device>(t_row_ptr_array.data(), t_col_idx_array.data(),
-                       csr.view().values == nullptr ? nullptr : t_values_array.data(), csr.view(), n_threads);
+                          csr.view().values == nullptr ? nullptr : t_values_array.data(), csr.view(), n_threads);
   });
 }
 
@@ -46,7 +46,7 @@ int64_t from_coo(const py::object& row_ptr, const py::object& col_idx, const py:
   const Coo entries{rows_array.data(), cols_array.data(), values_in_array.data(), n, n_rows, n_cols};
   return without_gil([&] {
     return csr_from_coo<Device>(row_ptr_array.data(), col_idx_array.data(), values_array.data(), source_array.data(),
-                             entries, static_cast<Duplicates>(duplicates), n_threads);
+                                entries, static_cast<Duplicates>(duplicates), n_threads);
   });
 }
 

@@ -28,14 +28,14 @@ void bind_negatives(py::module_& m) {
     if (cdf_array.size() != 0) check_size("length of cdf", cdf_array.size(), n_items);
     without_gil([&] {
       negatives_draw<Device>(out_array.data(), out_array.size(), cdf_array.data_or_null(), n_items, seed, epoch, first,
-                          n_threads);
+                             n_threads);
     });
   });
-  m.def("philox_draw",
-        [](const py::object& out, uint64_t seed, uint32_t epoch, uint64_t first_sample, uint32_t k, int n_threads) {
-          const Array<uint32_t> words(out, "out");
-          without_gil([&] { philox_draw<Device>(words.data(), words.size(), seed, epoch, first_sample, k, n_threads); });
-        });
+  m.def("philox_draw", [](const py::object& out, uint64_t seed, uint32_t epoch, uint64_t first_sample, uint32_t k,
+                          int n_threads) {
+    const Array<uint32_t> words(out, "out");
+    without_gil([&] { philox_draw<Device>(words.data(), words.size(), seed, epoch, first_sample, k, n_threads); });
+  });
   m.def("philox_rows", [](const py::object& out, const py::object& samples, const py::object& first, uint64_t seed,
                           uint32_t epoch, int n_threads) {
     const Array<uint32_t> words(out, "out");

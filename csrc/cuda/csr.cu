@@ -97,8 +97,7 @@ CsrVerdict validate_csr<Cuda>(Csr matrix, int64_t nnz, int) {
          verdict.data(), matrix, nnz);
   const unsigned long long word = read_element(verdict.data(), stream);
   if (word == kNoDefect) return {CsrDefect::kNone, 0};
-  return {static_cast<CsrDefect>(word >> kPlaceBits),
-          static_cast<int64_t>(word & ((1ull << kPlaceBits) - 1))};
+  return {static_cast<CsrDefect>(word >> kPlaceBits), static_cast<int64_t>(word & ((1ull << kPlaceBits) - 1))};
 }
 
 template <>

@@ -51,12 +51,11 @@ __global__ void __launch_bounds__(kThreads) entry_starts_kernel(int64_t* starts,
   if (threadIdx.x == 0) totals[blockIdx.x] = before;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    entry_scatter_kernel(Entries out, ConstEntries in, const int64_t* starts, const int64_t* totals, int64_t n,
-                         int shift) {
+__global__ void __launch_bounds__(kThreads) entry_scatter_kernel(Entries out, ConstEntries in, const int64_t* starts,
+                                                                 const int64_t* totals, int64_t n, int shift) {
   RF_SHARED(int64_t, scratch, 32);
-  RF_SHARED(int64_t, places, kDigits);               // of the tile's first entry of each digit
-  RF_SHARED(int, offsets, kWarps * kDigits);  // of the warp's next entry of each digit from there
+  RF_SHARED(int64_t, places, kDigits);       // of the tile's first entry of each digit
+  RF_SHARED(int, offsets, kWarps* kDigits);  // of the warp's next entry of each digit from there
   const int t = static_cast<int>(threadIdx.x), lane = t % 32;
   const int64_t total = totals[t];
   places[t] = Block::scan(total, scratch) - total + starts[int64_t{t} * gridDim.x + blockIdx.x];

@@ -55,7 +55,8 @@ __device__ inline DigitCut find_digit(Shared<uint32_t> bins, uint32_t wanted) {
 // use(key) for this thread's share of the keys. Radix selection from the top: scores differ within two or three digits,
 // equal ones are told apart by the ids below. bins (kKeyBins): the team's own, in shared memory.
 template <class Team, class ForEach>
-__device__ uint64_t reached_by(const Team& team, Shared<uint32_t> bins, uint32_t k, uint32_t slack, ForEach&& for_each) {
+__device__ uint64_t reached_by(const Team& team, Shared<uint32_t> bins, uint32_t k, uint32_t slack,
+                               ForEach&& for_each) {
   uint64_t prefix = 0;
   for (int shift = 56;; shift -= 8) {
     for (unsigned i = team.rank(); i < kKeyBins; i += team.size()) bins[i] = 0;

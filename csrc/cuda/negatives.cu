@@ -101,8 +101,8 @@ __device__ IdRow row_of(const Csr& matrix, int64_t row) {
 }
 
 // A thread draws up to four negatives of one user, from one block of words.
-__global__ void __launch_bounds__(kThreads) sample_negatives_kernel(Rows<int32_t> out, const int32_t* users,
-                                                                    Csr positives, uint64_t seed, uint32_t epoch) {
+__global__ void __launch_bounds__(kThreads)
+    sample_negatives_kernel(Rows<int32_t> out, const int32_t* users, Csr positives, uint64_t seed, uint32_t epoch) {
   const int64_t per_row = (out.d + 3) / 4, at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t i = at / per_row, j = at % per_row * 4;
   if (i >= out.n) return;
@@ -141,9 +141,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // A thread makes the draws of one sample that are wanted: four, or two by weight.
-__global__ void __launch_bounds__(kThreads) negatives_draw_kernel(int32_t* out, int64_t n, const double* cdf,
-                                                                  int64_t n_items, uint64_t seed, uint32_t epoch,
-                                                                  uint64_t first) {
+__global__ void __launch_bounds__(kThreads)
+    negatives_draw_kernel(int32_t* out, int64_t n, const double* cdf, int64_t n_items, uint64_t seed, uint32_t epoch,
+                          uint64_t first) {
   const uint64_t per_sample = cdf != nullptr ? 2 : 4;
   const uint64_t sample = first / per_sample + uint64_t{blockIdx.x} * kThreads + threadIdx.x;
   const auto begin = static_cast<int64_t>(sample * per_sample - first);  // negative in the first sample
@@ -202,8 +202,8 @@ void negatives_draw<Cuda>(int32_t* out, int64_t n, const double* cdf, int64_t n_
                           uint64_t first, int) {
   if (n == 0) return;
   const int64_t per_sample = cdf != nullptr ? 2 : 4;
-  launch(negatives_draw_kernel, dim3(blocks_for(n / per_sample + 2, kThreads)), dim3(kThreads), 0, current_stream(), out,
-         n, cdf, n_items, seed, epoch, first);
+  launch(negatives_draw_kernel, dim3(blocks_for(n / per_sample + 2, kThreads)), dim3(kThreads), 0, current_stream(),
+         out, n, cdf, n_items, seed, epoch, first);
 }
 
 template <>

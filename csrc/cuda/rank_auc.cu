@@ -13,7 +13,8 @@ namespace {
 constexpr int kThreads = 256, kUsers = 4;
 
 __device__ bool is_candidate(const RankTask& task, int32_t id) {
-  return task.eligible.candidates == nullptr || IdRow{task.eligible.candidates, task.eligible.n_candidates}.contains(id);
+  return task.eligible.candidates == nullptr ||
+         IdRow{task.eligible.candidates, task.eligible.n_candidates}.contains(id);
 }
 
 __device__ float dot(const float* a, const float* b, int64_t d) {

@@ -1,8 +1,8 @@
 // Exact top-k by fused tiles. A block of 256 threads holds a tile of 64 or 128 queries by 128 items of scores in
 // registers, 4 or 8 rows by 8 columns a thread, and streams the items by; slabs of 8 coordinates go through shared
 // memory, the next one on its way while one is multiplied. Scores that reach a query's bound go to its buffer in device
-// memory (L2, in effect), a few per thousand once the bound is warm; a warp thins a full buffer out: seen items go, then
-// all but the best k by radix selection with bins in shared memory, and the bound rises to the worst kept.
+// memory (L2, in effect), a few per thousand once the bound is warm; a warp thins a full buffer out: seen items go,
+// then all but the best k by radix selection with bins in shared memory, and the bound rises to the worst kept.
 //
 // Floor: n_queries * n_items * d FFMA, 128 an SM and clock; n_items * d floats from L2 per tile of queries, 32 FFMA a
 // byte with 128 queries. A tile costs 6 shared-memory wavefronts for 64 FFMA a warp (16 clocks): FFMA bound. 64
@@ -24,7 +24,7 @@ namespace {
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kSlab = 8;  // coordinates a step: 8 lanes read the 32 contiguous bytes of a sector
 constexpr int kTileItems = 128;
-constexpr int kSide = 16;                // threads along either side of a tile
+constexpr int kSide = 16;                 // threads along either side of a tile
 constexpr int kItemStride = 128 / 4 + 1;  // quads; odd, so that 8 lanes with 8 coordinates store to 8 groups of banks
 
 struct alignas(16) Quad {
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads, 2) topk_scan_kernel(RankBatch batch)
   constexpr int kRows = 4 * kQuads * kSide, kQueryStride = kRows / 4 + 1;
   RF_SHARED(Quad, item_slabs, 2 * kSlab * kItemStride);
   RF_SHARED(Quad, query_slabs, 2 * kSlab * kQueryStride);
-  RF_SHARED(uint32_t, bins, kWarps * kKeyBins);
+  RF_SHARED(uint32_t, bins, kWarps* kKeyBins);
   RF_SHARED(float, least, kRows);
   RF_SHARED(uint32_t, sizes, kRows);
   RF_SHARED(uint32_t, n_unseen, kRows);
@@ -225,8 +225,7 @@ void scan_batches(const RankTask& task, const std::function<void(const RankBatch
   const int64_t n_tiles = (n_rows + tile_rows - 1) / tile_rows;
   const int64_t most_splits =
       std::min({n_candidates / std::max(kLeastSplit, 4 * k), most_rows / n_rows, 2 * n_sms / n_tiles, int64_t{65535}});
-  const int64_t split_items =
-      (n_candidates / std::max<int64_t>(most_splits, 1) + kTileItems) / kTileItems * kTileItems;
+  const int64_t split_items = (n_candidates / std::max<int64_t>(most_splits, 1) + kTileItems) / kTileItems * kTileItems;
   batch.split_items = split_items;
   batch.n_splits = static_cast<int32_t>((n_candidates + split_items - 1) / split_items);
 

@@ -171,7 +171,9 @@ def device_out(array: Any, name: str, shape: tuple[int, ...], dtype: type[np.gen
     strides = interface.get("strides")
     contiguous = tuple(np.dtype(dtype).itemsize * int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
     if interface["data"][1] or (strides is not None and tuple(strides) != contiguous and 0 not in shape):
-        raise ValueError(message(f"{name} is read-only or not contiguous", mend="pass a plain cupy.empty(shape, dtype)"))
+        raise ValueError(
+            message(f"{name} is read-only or not contiguous", mend="pass a plain cupy.empty(shape, dtype)")
+        )
     return backend.arrays("cuda").asarray(array)
 
 

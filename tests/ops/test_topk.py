@@ -269,6 +269,7 @@ def test_python_threads_may_call_at_once(device: str) -> None:
             np.testing.assert_array_equal(ids, expected)
 
 
+@pytest.mark.cuda_emulated
 def test_arrays_on_the_device_stay_there(emulated_arrays: Any) -> None:
     problem = CASES[0].make()
     expected = call(problem, "numba")
@@ -287,9 +288,10 @@ def test_arrays_on_the_device_stay_there(emulated_arrays: Any) -> None:
     with pytest.raises(TypeError, match=r"items with device='cpu'"):
         ops.topk(items, queries, 10, device="cpu")
     with pytest.raises(ValueError, match=r"items\[2, 0\]: got inf"):
-        ops.topk(emulated_arrays.asarray(np.array([[1.0], [2.0], [np.inf]])), emulated_arrays.asarray(np.ones((1, 1))), 1)
+        ops.topk(*(emulated_arrays.asarray(np.array(rows)) for rows in ([[1.0], [2.0], [np.inf]], [[1.0]])), 1)
 
 
+@pytest.mark.cuda_emulated
 def test_lists_too_long_for_shared_memory_are_sorted_in_device_memory(emulated_arrays: Any) -> None:
     rng = np.random.default_rng(8)
     items, queries = (rng.integers(-9, 10, (n, 2)).astype(np.float32) for n in (6000, 2))
@@ -301,6 +303,7 @@ def test_lists_too_long_for_shared_memory_are_sorted_in_device_memory(emulated_a
         np.testing.assert_array_equal(scores[user], exact[user, order])
 
 
+@pytest.mark.cuda_emulated
 def test_splits_of_the_items_are_merged(emulated_arrays: Any) -> None:
     rng = np.random.default_rng(9)
     items, queries = (rng.integers(-3, 4, (n, 3)).astype(np.float32) for n in (5000, 3))

@@ -55,7 +55,9 @@ int64_t from_coo(const py::object& row_ptr, const py::object& col_idx, const py:
 void bind_csr(py::module_& m) {
   m.def("validate_csr", &validate);
   m.def("csr_transpose", &transpose);
-  if constexpr (kOnCpu) m.def("csr_from_coo", &from_coo);
+  if constexpr (kOnCpu) {  // on CUDA it visits the host
+    m.def("csr_from_coo", &from_coo);
+  }
 }
 
 }  // namespace recsys_fast::bindings

@@ -42,7 +42,9 @@ void scores_of_pairs(const py::object& out, const py::object& x, const py::objec
 
 void bind_topk(py::module_& m) {
   m.def("topk", &topk_lists);
-  if constexpr (kOnCpu) m.def("pair_scores", &scores_of_pairs);
+  if constexpr (kOnCpu) {
+    m.def("pair_scores", &scores_of_pairs);
+  }
 }
 
 }  // namespace recsys_fast::bindings

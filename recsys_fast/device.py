@@ -22,13 +22,24 @@ _CPU_INSTEAD = 'use device="auto" to run on the CPU'
 WRITTEN: dict[str, tuple[int, ...]] = {
     "als_loss": (),
     "als_sweep": (0,),
+    "csr_from_coo": (0, 1, 2, 3),
+    "csr_transpose": (0, 1, 2),
     "gram": (0,),
     "gram_eigen": (0, 1),
+    "list_metrics": (0,),
+    "negatives_draw": (0,),
+    "philox_draw": (0,),
+    "philox_rows": (0,),
+    "rank_auc": (0,),
+    "rank_metrics": (0,),
     "rows_rotate": (0,),
+    "sample_negatives": (0,),
+    "topk": (0, 1),
+    "validate_csr": (),
 }
 
 # Operations that have no kernel and are small: their arrays visit the host, where another backend runs them.
-ON_HOST = frozenset({"gram_eigen"})
+ON_HOST = frozenset({"csr_from_coo", "gram_eigen"})
 
 
 class NumpyArrays:

@@ -8,7 +8,7 @@ namespace {
 py::tuple validate(const py::object& row_ptr, const py::object& col_idx, const py::object& values, int64_t n_cols,
                    int n_threads) {
   const CsrArrays csr(row_ptr, col_idx, values, n_cols);
-  const auto verdict = without_gil([&] { return validate_csr<Cpu>(csr.view(), csr.nnz(), n_threads); });
+  const auto verdict = without_gil([&] { return validate_csr<Device>(csr.view(), csr.nnz(), n_threads); });
   return py::make_tuple(static_cast<int>(verdict.code), verdict.where);
 }
 
@@ -23,8 +23,8 @@ void transpose(const py::object& t_row_ptr, const py::object& t_col_idx, const p
   check_size("length of t_col_idx", t_col_idx_array.size(), csr.nnz());
   if (csr.view().values != nullptr) check_size("length of t_values", t_values_array.size(), csr.nnz());
   without_gil([&] {
-    csr_transpose<Cpu>(t_row_ptr_array.data(), t_col_idx_array.data(),
-                       csr.view().values == nullptr ? nullptr : t_values_array.data(), csr.view(), n_threads);
+    csr_transpose<Device>(t_row_ptr_array.data(), t_col_idx_array.data(),
+                          csr.view().values == nullptr ? nullptr : t_values_array.data(), csr.view(), n_threads);
   });
 }
 
@@ -45,8 +45,8 @@ int64_t from_coo(const py::object& row_ptr, const py::object& col_idx, const py:
   check_size("length of source", source_array.size(), n);
   const Coo entries{rows_array.data(), cols_array.data(), values_in_array.data(), n, n_rows, n_cols};
   return without_gil([&] {
-    return csr_from_coo<Cpu>(row_ptr_array.data(), col_idx_array.data(), values_array.data(), source_array.data(),
-                             entries, static_cast<Duplicates>(duplicates), n_threads);
+    return csr_from_coo<Device>(row_ptr_array.data(), col_idx_array.data(), values_array.data(), source_array.data(),
+                                entries, static_cast<Duplicates>(duplicates), n_threads);
   });
 }
 
@@ -55,7 +55,9 @@ int64_t from_coo(const py::object& row_ptr, const py::object& col_idx, const py:
 void bind_csr(py::module_& m) {
   m.def("validate_csr", &validate);
   m.def("csr_transpose", &transpose);
-  m.def("csr_from_coo", &from_coo);
+  if constexpr (kOnCpu) {  // on CUDA it visits the host
+    m.def("csr_from_coo", &from_coo);
+  }
 }
 
 }  // namespace recsys_fast::bindings

@@ -18,7 +18,7 @@ void bind_negatives(py::module_& m) {
     if (cdf_array.size() != 0) check_size("length of cdf", cdf_array.size(), n_items);
     const Csr positives{row_ptr_array.data(), col_idx_array.data(), nullptr, row_ptr_array.size() - 1, n_items};
     without_gil([&] {
-      sample_negatives<Cpu>(rows, users_array.data(), positives, cdf_array.data_or_null(), seed, epoch, n_threads);
+      sample_negatives<Device>(rows, users_array.data(), positives, cdf_array.data_or_null(), seed, epoch, n_threads);
     });
   });
   m.def("negatives_draw", [](const py::object& out, const py::object& cdf, int64_t n_items, uint64_t seed,
@@ -27,15 +27,15 @@ void bind_negatives(py::module_& m) {
     const Array<const double> cdf_array(cdf, "cdf");
     if (cdf_array.size() != 0) check_size("length of cdf", cdf_array.size(), n_items);
     without_gil([&] {
-      negatives_draw<Cpu>(out_array.data(), out_array.size(), cdf_array.data_or_null(), n_items, seed, epoch, first,
-                          n_threads);
+      negatives_draw<Device>(out_array.data(), out_array.size(), cdf_array.data_or_null(), n_items, seed, epoch, first,
+                             n_threads);
     });
   });
-  m.def("philox_draw",
-        [](const py::object& out, uint64_t seed, uint32_t epoch, uint64_t first_sample, uint32_t k, int n_threads) {
-          const Array<uint32_t> words(out, "out");
-          without_gil([&] { philox_draw<Cpu>(words.data(), words.size(), seed, epoch, first_sample, k, n_threads); });
-        });
+  m.def("philox_draw", [](const py::object& out, uint64_t seed, uint32_t epoch, uint64_t first_sample, uint32_t k,
+                          int n_threads) {
+    const Array<uint32_t> words(out, "out");
+    without_gil([&] { philox_draw<Device>(words.data(), words.size(), seed, epoch, first_sample, k, n_threads); });
+  });
   m.def("philox_rows", [](const py::object& out, const py::object& samples, const py::object& first, uint64_t seed,
                           uint32_t epoch, int n_threads) {
     const Array<uint32_t> words(out, "out");
@@ -44,7 +44,7 @@ void bind_negatives(py::module_& m) {
     const auto rows = words.rows("dimensions of out");
     check_size("rows of out", rows.n, samples_array.size());
     check_size("length of first", first_array.size(), samples_array.size());
-    without_gil([&] { philox_rows<Cpu>(rows, samples_array.data(), first_array.data(), seed, epoch, n_threads); });
+    without_gil([&] { philox_rows<Device>(rows, samples_array.data(), first_array.data(), seed, epoch, n_threads); });
   });
 }
 

@@ -9,8 +9,9 @@ namespace {
 // ks: lengths at which lists are cut, all positive; out (n_users, kRankMetrics, ks).
 void check_metrics(const Array<double>& out, const Array<const int32_t>& ks, int64_t n_users) {
   check_size("size of out", out.size(), n_users * kRankMetrics * ks.size());
+  const auto cuts = ks.on_host();
   for (int64_t c = 0; c < ks.size(); ++c) {
-    if (ks.data()[c] < 1) throw ShapeError("smallest of ks", ks.data()[c], 1);
+    if (cuts[c] < 1) throw ShapeError("smallest of ks", cuts[c], 1);
   }
 }
 
@@ -28,8 +29,8 @@ void metrics(const py::object& out, const py::object& queries, const py::object&
   const PatternArrays test(test_row_ptr, test_col_idx, item_rows.n);
   check_size("rows of test", test.view().n_rows, query_rows.n);
   without_gil([&] {
-    rank_metrics<Cpu>(out_array.data(), query_rows, item_rows, eligible.view(), test.view(), ks_array.data(),
-                      ks_array.size(), n_threads);
+    rank_metrics<Device>(out_array.data(), query_rows, item_rows, eligible.view(), test.view(), ks_array.data(),
+                         ks_array.size(), n_threads);
   });
 }
 
@@ -41,8 +42,9 @@ void metrics_of_lists(const py::object& out, const py::object& ids, const py::ob
   check_metrics(out_array, ks_array, id_rows.n);
   const PatternArrays test(test_row_ptr, test_col_idx, 0);
   check_size("rows of test", test.view().n_rows, id_rows.n);
-  without_gil(
-      [&] { list_metrics<Cpu>(out_array.data(), id_rows, test.view(), ks_array.data(), ks_array.size(), n_threads); });
+  without_gil([&] {
+    list_metrics<Device>(out_array.data(), id_rows, test.view(), ks_array.data(), ks_array.size(), n_threads);
+  });
 }
 
 void auc(const py::object& out, const py::object& queries, const py::object& items, const py::object& candidates,
@@ -57,7 +59,8 @@ void auc(const py::object& out, const py::object& queries, const py::object& ite
   const EligibleArrays eligible(candidates, seen_row_ptr, seen_col_idx, query_rows.n, item_rows.n);
   const PatternArrays test(test_row_ptr, test_col_idx, item_rows.n);
   check_size("rows of test", test.view().n_rows, query_rows.n);
-  without_gil([&] { rank_auc<Cpu>(out_array.data(), query_rows, item_rows, eligible.view(), test.view(), n_threads); });
+  without_gil(
+      [&] { rank_auc<Device>(out_array.data(), query_rows, item_rows, eligible.view(), test.view(), n_threads); });
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ void topk_lists(const py::object& ids, const py::object& scores, const py::objec
   check_size("rows of scores", score_rows.n, query_rows.n);
   check_size("columns of scores", score_rows.d, id_rows.d);
   const EligibleArrays eligible(candidates, seen_row_ptr, seen_col_idx, query_rows.n, item_rows.n);
-  without_gil([&] { topk<Cpu>(id_rows, score_rows, query_rows, item_rows, eligible.view(), n_threads); });
+  without_gil([&] { topk<Device>(id_rows, score_rows, query_rows, item_rows, eligible.view(), n_threads); });
 }
 
 void scores_of_pairs(const py::object& out, const py::object& x, const py::object& y, const py::object& row_ptr,
@@ -35,14 +35,16 @@ void scores_of_pairs(const py::object& out, const py::object& x, const py::objec
   check_size("columns of x", x_rows.d, y_rows.d);
   check_size("rows of x", x_rows.n, pairs.view().n_rows);
   check_size("length of out", out_array.size(), pairs.nnz());
-  without_gil([&] { pair_scores<Cpu>(out_array.data(), x_rows, y_rows, pairs.view(), n_threads); });
+  without_gil([&] { pair_scores<Device>(out_array.data(), x_rows, y_rows, pairs.view(), n_threads); });
 }
 
 }  // namespace
 
 void bind_topk(py::module_& m) {
   m.def("topk", &topk_lists);
-  m.def("pair_scores", &scores_of_pairs);
+  if constexpr (kOnCpu) {
+    m.def("pair_scores", &scores_of_pairs);
+  }
 }
 
 }  // namespace recsys_fast::bindings

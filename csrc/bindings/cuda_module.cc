@@ -60,7 +60,11 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   pybind11::register_local_exception_translator(&bindings::translate);
   bindings::bind_device(m);
   bindings::bind_als(m);
+  bindings::bind_csr(m);
   bindings::bind_gram(m);
+  bindings::bind_negatives(m);
+  bindings::bind_rank_metrics(m);
+  bindings::bind_topk(m);
 #ifdef RECSYS_FAST_EMULATED_GRID
   bindings::bind_emulated(m);
 #endif

@@ -132,7 +132,7 @@ def negatives_draw(
         seed: 0 to 2^64 - 1.
         epoch: 0 to 2^32 - 1.
         first: number of the first draw, 0 to 2^62 - 1.
-        out: ``(n,) int32``, C-contiguous, to write into; None for a new array.
+        out: ``(n,) int32``, C-contiguous, to write into, also on a GPU; None for a new array.
         device: backend; all give the same draws.
         n_threads: number of threads; the result does not depend on it.
 
@@ -147,6 +147,7 @@ def negatives_draw(
     if n_items == 0:
         raise ValueError(message("n_items", 0, "at least 1"))
     cdf = _EMPTY_F64 if weights is None else np.cumsum(as_weights(weights, n_items))
+    device = backend.place(device, out=out)
     drawn = as_out(out, "out", (n,), np.int32, ())
     backend.get(device).negatives_draw(
         drawn, cdf, n_items, counter(seed, "seed", 64), counter(epoch, "epoch", 32), first,

@@ -66,7 +66,7 @@ def rank_metrics(
         include: ids to choose from; None for all items.
         exclude: ids never to rank.
         check_finite: look for NaN and infinity in the factors first.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda". Items and queries may lie on a GPU; metrics are always NumPy arrays.
         n_threads: number of threads; the result does not depend on it.
 
     Returns:
@@ -77,6 +77,7 @@ def rank_metrics(
         ValueError: shapes that disagree, values that are not finite, a cut below 1.
         IndexError: an id in ``include`` or ``exclude`` outside 0 .. n_items - 1.
     """
+    device = backend.place(device, items=items, queries=queries)
     factors, query = as_pair(items, queries, check_finite)
     cuts, m, n_items = _as_ks(ks), len(query), len(factors)
     relevant = as_rows(test, "test", (m, n_items), device, n_threads)
@@ -161,7 +162,7 @@ def rank_auc(
         include: ids to choose from; None for all items.
         exclude: ids never to rank.
         check_finite: look for NaN and infinity in the factors first.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda"; items and queries may lie on a GPU, the result is a NumPy array.
         n_threads: number of threads; the result does not depend on it.
 
     Returns:
@@ -170,6 +171,7 @@ def rank_auc(
     Raises:
         TypeError, ValueError, IndexError: as in ``rank_metrics``.
     """
+    device = backend.place(device, items=items, queries=queries)
     factors, query = as_pair(items, queries, check_finite)
     m, n_items = len(query), len(factors)
     relevant = as_rows(test, "test", (m, n_items), device, n_threads)

@@ -149,16 +149,33 @@ def as_out(
     """
     if array is None:
         return np.empty(shape, dtype)
-    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+    mend = f"pass a plain {'cupy' if on_device(array) else 'np'}.empty(shape, dtype)"
+    if on_device(array):
+        array = _device_out(array, name, shape, dtype, mend)
+    elif not isinstance(array, np.ndarray) or array.dtype != dtype:
         got = getattr(array, "dtype", type(array).__name__)
         raise TypeError(message(name, got, f"an array of {np.dtype(dtype)}"))
-    if array.shape != shape:
+    elif array.shape != shape:
         raise ValueError(message(f"shape of {name}", array.shape, f"{shape}"))
-    if not array.flags.c_contiguous or not array.flags.writeable:
-        raise ValueError(message(f"{name} is read-only or not contiguous", mend="pass a plain np.empty(shape, dtype)"))
+    elif not array.flags.c_contiguous or not array.flags.writeable:
+        raise ValueError(message(f"{name} is read-only or not contiguous", mend=mend))
     for other in apart:
-        check_apart(array, name, other, "another array", "pass a plain np.empty(shape, dtype)")
+        check_apart(array, name, other, "another array", mend)
     return array
+
+
+def _device_out(array: Any, name: str, shape: tuple[int, ...], dtype: type[np.generic], mend: str) -> Any:
+    """Return an array on the device, without a copy, after the checks of ``as_out``."""
+    interface = array.__cuda_array_interface__
+    if np.dtype(interface["typestr"]) != dtype:
+        raise TypeError(message(name, np.dtype(interface["typestr"]), f"an array of {np.dtype(dtype)}"))
+    if tuple(interface["shape"]) != shape:
+        raise ValueError(message(f"shape of {name}", tuple(interface["shape"]), f"{shape}"))
+    strides = interface.get("strides")
+    contiguous = tuple(np.dtype(dtype).itemsize * int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
+    if interface["data"][1] or (strides is not None and tuple(strides) != contiguous and 0 not in shape):
+        raise ValueError(message(f"{name} is read-only or not contiguous", mend=mend))
+    return backend.arrays("cuda").asarray(array)
 
 
 def topk(
@@ -186,7 +203,7 @@ def topk(
         exclude: ids never to return.
         out: (ids, scores) to write into: contiguous int32 and float32 of the result's shape, apart from the inputs.
         check_finite: look for NaN and infinity first. Without it they are not found and their scores never returned.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda". Items and queries that lie on a GPU stay there, as do the results.
         n_threads: number of threads; the result does not depend on it.
 
     Returns:
@@ -194,25 +211,33 @@ def topk(
         ``n`` eligible items end in -1 and -inf.
 
     Raises:
-        TypeError: sparse factors, a dtype without real numbers, ids that are not integers, ``out`` of another dtype.
+        TypeError: sparse factors, a dtype without real numbers, ids that are not integers, ``out`` of another dtype;
+            items, queries and ``out`` that are not all on the device or all in host memory.
         ValueError: shapes that disagree, values that are not finite, ``n`` < 0, a damaged ``seen``, ``out`` shares
             memory with an input.
         IndexError: an id in ``include`` or ``exclude`` outside 0 .. n_items - 1.
     """
+    if out is not None and (not isinstance(out, tuple) or len(out) != 2):
+        raise TypeError(message("out", type(out).__name__, "a tuple (ids, scores)"))
+    given = out if out is not None else (None, None)
+    device = backend.place(device, items=items, queries=queries, **{"out[0]": given[0], "out[1]": given[1]})
+    arrays = backend.arrays("cuda" if on_device(queries) else "numba")
     single = np.ndim(queries) == 1 if not hasattr(queries, "tocsr") else False
-    factors, query = as_pair(items, np.asarray(queries)[None, :] if single else queries, check_finite)
+    factors, query = as_pair(items, arrays.asarray(queries).reshape(1, -1) if single else queries, check_finite)
     n = as_count(n, "n", 0)
     m, n_items = len(query), len(factors)
     candidates = as_candidates(include, exclude, n_items)
     seen_row_ptr, seen_col_idx = as_mask(seen, (m, n_items), device, n_threads)
-    if out is not None and (not isinstance(out, tuple) or len(out) != 2):
-        raise TypeError(message("out", type(out).__name__, "a tuple (ids, scores)"))
     shape = (n,) if single else (m, n)
     inputs = (query, factors, seen_row_ptr, seen_col_idx)
-    ids = as_out(out[0] if out else None, "out[0]", shape, np.int32, inputs)
-    scores = as_out(out[1] if out else None, "out[1]", shape, np.float32, (*inputs, ids))
+    if out is None:
+        ids, scores = arrays.empty(shape, np.int32), arrays.empty(shape, np.float32)
+    else:
+        ids = as_out(out[0], "out[0]", shape, np.int32, inputs)
+        scores = as_out(out[1], "out[1]", shape, np.float32, (*inputs, ids))
     if candidates is not None and not len(candidates):  # to the backend an empty array means every item
-        ids[...], scores[...] = -1, -np.inf
+        ids[...] = arrays.asarray(np.full(shape, -1, np.int32))
+        scores[...] = arrays.asarray(np.full(shape, -np.inf, np.float32))
         return ids, scores
     backend.get(device).topk(
         ids.reshape(m, n), scores.reshape(m, n), query, factors, _NO_IDS if candidates is None else candidates,

@@ -15,7 +15,12 @@ TESTS: dict[str, dict[str, str]] = {
         "test_subspace_converges_to_the_exact_solution": "4000 systems of a few columns per row: minutes of barriers",
     },
     "tests/ops/test_als_widths.py": {},
+    "tests/ops/test_csr.py": {},
     "tests/ops/test_gram.py": {},
+    "tests/ops/test_negatives.py": {},
+    "tests/ops/test_negatives_draw.py": {},
+    "tests/ops/test_rank_metrics.py": {},
+    "tests/ops/test_topk.py": {},
 }
 
 # Elementary steps (multiply-adds, comparisons) that a case may take: some 2 s.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -280,3 +281,49 @@ def test_python_threads_may_call_at_once(device: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for ids, _ in pool.map(lambda _: call(problem, device, 2), range(12)):
             np.testing.assert_array_equal(ids, expected)
+
+
+@pytest.mark.cuda_emulated
+def test_arrays_on_the_device_stay_there(emulated_arrays: Any) -> None:
+    problem = CASES[0].make()
+    expected = call(problem, "numba")
+    items, queries = emulated_arrays.asarray(problem.items), emulated_arrays.asarray(problem.queries)
+    out = emulated_arrays.empty((37, 10), np.int32), emulated_arrays.empty((37, 10), np.float32)
+    for ids, scores in (ops.topk(items, queries, 10), ops.topk(items, queries, 10, out=out)):
+        np.testing.assert_array_equal(ids.get(), expected[0])
+        np.testing.assert_allclose(scores.get(), expected[1], rtol=1e-5)
+    single = ops.topk(items, emulated_arrays.asarray(problem.queries[3]), 10, exclude=[int(expected[0][3, 0])])
+    assert single[0].get()[:9].tolist() == expected[0][3, 1:].tolist()
+    nothing = ops.topk(items, queries, 2, include=[])
+    assert (nothing[0].get() == -1).all()
+    assert np.isneginf(nothing[1].get()).all()
+    with pytest.raises(TypeError, match=r"items on the device and queries \(ndarray\) in host memory"):
+        ops.topk(items, problem.queries, 10)
+    with pytest.raises(TypeError, match=r"items with device='cpu'"):
+        ops.topk(items, queries, 10, device="cpu")
+    with pytest.raises(ValueError, match=r"items\[2, 0\]: got inf"):
+        ops.topk(*(emulated_arrays.asarray(np.array(rows)) for rows in ([[1.0], [2.0], [np.inf]], [[1.0]])), 1)
+
+
+@pytest.mark.cuda_emulated
+def test_lists_too_long_for_shared_memory_are_sorted_in_device_memory(emulated_arrays: Any) -> None:
+    rng = np.random.default_rng(8)
+    items, queries = (rng.integers(-9, 10, (n, 2)).astype(np.float32) for n in (6000, 2))
+    ids, scores = ops.topk(items, queries, 5000, device="cuda")
+    exact = queries @ items.T
+    for user in range(2):
+        order = np.lexsort((np.arange(6000), -exact[user]))[:5000]
+        np.testing.assert_array_equal(ids[user], order)
+        np.testing.assert_array_equal(scores[user], exact[user, order])
+
+
+@pytest.mark.cuda_emulated
+def test_splits_of_the_items_are_merged(emulated_arrays: Any) -> None:
+    rng = np.random.default_rng(9)
+    items, queries = (rng.integers(-3, 4, (n, 3)).astype(np.float32) for n in (5000, 3))
+    seen = sp.csr_array(rng.random((3, 5000)) < 0.2)
+    exact = np.where(seen.toarray(), -np.inf, queries @ items.T)
+    for n in (1, 40, 1000):
+        ids, _ = ops.topk(items, queries, n, seen=seen, device="cuda")
+        for user in range(3):
+            np.testing.assert_array_equal(ids[user], np.lexsort((np.arange(5000), -exact[user]))[:n])

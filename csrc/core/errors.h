@@ -19,6 +19,18 @@ struct ShapeError : std::invalid_argument {
       : std::invalid_argument(what + ": got " + std::to_string(got) + ", expected " + std::to_string(expected)) {}
 };
 
+// The device refused or failed; becomes DeviceError.
+struct DeviceFailure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// The device has no room; becomes DeviceMemoryError.
+struct DeviceOutOfMemory : DeviceFailure {
+  DeviceOutOfMemory(uint64_t asked, uint64_t free)
+      : DeviceFailure("device memory: " + std::to_string(asked) + " bytes asked for, " + std::to_string(free) +
+                      " bytes free") {}
+};
+
 inline void check_size(const char* what, int64_t got, int64_t expected) {
   if (got != expected) throw ShapeError(what, got, expected);
 }

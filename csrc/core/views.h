@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/device.h"
+
 namespace recsys_fast {
 
 // Row-major matrix: n rows of d contiguous elements.
@@ -11,7 +13,7 @@ struct Rows {
   T* data;
   int64_t n;
   int64_t d;
-  T* row(int64_t i) const { return data + i * d; }
+  RF_HOST_DEVICE T* row(int64_t i) const { return data + i * d; }
 };
 
 // Compressed sparse rows; values == nullptr means that every entry counts 1.
@@ -21,8 +23,8 @@ struct Csr {
   const float* values;
   int64_t n_rows;
   int64_t n_cols;
-  int64_t nnz() const { return n_rows > 0 ? row_ptr[n_rows] : 0; }
-  int64_t row_size(int64_t r) const { return row_ptr[r + 1] - row_ptr[r]; }
+  RF_HOST_DEVICE int64_t nnz() const { return n_rows > 0 ? row_ptr[n_rows] : 0; }
+  RF_HOST_DEVICE int64_t row_size(int64_t r) const { return row_ptr[r + 1] - row_ptr[r]; }
 };
 
 // Ragged sequences: rows of width d packed without padding; sequence s holds rows row_ptr[s] to row_ptr[s + 1].

@@ -1,0 +1,49 @@
+// The runtime side of cuda/kernel.h on the emulated grid: memory is the host's, a stream does its work at once.
+#pragma once
+
+#include <cstring>
+#include <string>
+
+#include "core/errors.h"
+#include "testing/cuda_names.h"
+#include "testing/grid.h"
+
+namespace recsys_fast {
+
+struct Stream {
+  void* handle = nullptr;
+};
+
+inline Stream& current_stream() {
+  static thread_local Stream stream;
+  return stream;
+}
+
+inline void* device_allocate(size_t bytes, Stream) {
+  void* memory = emulated::allocate(bytes);
+  if (memory == nullptr) throw DeviceOutOfMemory(bytes, emulated::free_bytes());
+  return memory;
+}
+inline void device_free(void* memory, Stream) noexcept { emulated::release(memory); }
+inline void synchronize(Stream = {}) {}
+inline void copy_bytes_to_device(void* out, const void* in, size_t bytes, Stream) { std::memcpy(out, in, bytes); }
+inline void copy_bytes_to_host(void* out, const void* in, size_t bytes, Stream) { std::memcpy(out, in, bytes); }
+inline void copy_bytes_on_device(void* out, const void* in, size_t bytes, Stream) { std::memcpy(out, in, bytes); }
+inline void zero_bytes(void* out, size_t bytes, Stream) { std::memset(out, 0, bytes); }
+inline int n_multiprocessors() { return 2; }
+
+template <class... P, class... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, Stream, A&&... arguments) {
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
+      grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535 || shared_bytes > (163 << 10)) {
+    throw DeviceFailure("kernel launch: cudaErrorInvalidConfiguration (" + std::to_string(threads) + " threads, grid (" +
+                        std::to_string(grid.x) + ", " + std::to_string(grid.y) + ", " + std::to_string(grid.z) + "), " +
+                        std::to_string(shared_bytes) + " bytes of shared memory)");
+  }
+  if (!emulated::take_launch()) throw DeviceFailure("kernel launch: cudaErrorLaunchFailure (injected)");
+  const emulated::LaunchShape shape = {{grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes};
+  emulated::run_grid(shape, [&] { kernel(static_cast<P>(arguments)...); });
+}
+
+}  // namespace recsys_fast

@@ -8,8 +8,8 @@
 namespace recsys_fast {
 namespace {
 
-constexpr int kWarps = 4;              // 8 KB of counters a block
-constexpr int64_t kTile = 2048;        // per warp: counters are 1/8 of the keys' number at 256 keys
+constexpr int kWarps = 4;        // 8 KB of counters a block
+constexpr int64_t kTile = 2048;  // per warp: counters are 1/8 of the keys' number at 256 keys
 
 // Lanes whose key is this lane's; `here`: lanes that have one.
 __device__ inline unsigned peers_of(unsigned key, unsigned here) {
@@ -25,7 +25,7 @@ __device__ inline unsigned peers_of(unsigned key, unsigned here) {
 // Counts of one tile per warp: counts[key * n_tiles + tile].
 __global__ void __launch_bounds__(kWarps * 32)
     tile_counts_kernel(int64_t* counts, const uint8_t* keys, int64_t n, int n_keys, int64_t n_tiles) {
-  RF_SHARED(int32_t, count, kWarps * kMostKeys);
+  RF_SHARED(int32_t, count, kWarps* kMostKeys);
   const int lane = static_cast<int>(threadIdx.x) % 32, first = static_cast<int>(threadIdx.x) / 32 * kMostKeys;
   const int64_t tile = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   for (int k = lane; k < n_keys; k += 32) count[first + k] = 0;
@@ -44,10 +44,10 @@ __global__ void __launch_bounds__(kWarps * 32)
 }
 
 template <class Index>
-__global__ void __launch_bounds__(kWarps * 32) tile_order_kernel(Index* order, const int64_t* starts,
-                                                                 const uint8_t* keys, int64_t n, int n_keys,
-                                                                 int64_t n_tiles) {
-  RF_SHARED(int64_t, at, kWarps * kMostKeys);
+__global__ void __launch_bounds__(kWarps * 32)
+    tile_order_kernel(Index* order, const int64_t* starts, const uint8_t* keys, int64_t n, int n_keys,
+                      int64_t n_tiles) {
+  RF_SHARED(int64_t, at, kWarps* kMostKeys);
   const int lane = static_cast<int>(threadIdx.x) % 32, first = static_cast<int>(threadIdx.x) / 32 * kMostKeys;
   const int64_t tile = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   if (tile >= n_tiles) return;
@@ -81,11 +81,9 @@ void counting_sort(Index* order, int64_t* begin, const uint8_t* keys, int64_t n,
     const dim3 grid(blocks_for(n_tiles, kWarps)), block(kWarps * 32);
     launch(tile_counts_kernel, grid, block, 0, stream, starts.data(), keys, n, n_keys, n_tiles);
     prefix_sum(starts.data(), n_keys * n_tiles, stream);
-    launch(tile_order_kernel<Index>, grid, block, 0, stream, order, starts.data(), keys, n,
-           n_keys, n_tiles);
+    launch(tile_order_kernel<Index>, grid, block, 0, stream, order, starts.data(), keys, n, n_keys, n_tiles);
   }
-  launch(begin_kernel, dim3(1), dim3(128), 0, stream, begin, starts.data(), n, n_keys,
-         n_tiles);
+  launch(begin_kernel, dim3(1), dim3(128), 0, stream, begin, starts.data(), n, n_keys, n_tiles);
 }
 
 template void counting_sort<int32_t>(int32_t*, int64_t*, const uint8_t*, int64_t, int, Stream);

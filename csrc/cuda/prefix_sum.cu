@@ -1,5 +1,6 @@
 // Three launches: sums of tiles, running sums of those (by the same way), and every tile again from where it starts.
-// The array is read twice and written once; tiles of 2,048 keep the second level small (10 MB of sums are 5 KB of tiles).
+// The array is read twice and written once; tiles of 2,048 keep the second level small (10 MB of sums are 5 KB of
+// tiles).
 #include "cuda/prefix_sum.h"
 
 #include "cuda/reduce.h"

@@ -108,8 +108,8 @@ SgdPlan::SgdPlan(const SgdProblem& problem, int n_blocks, const double* cdf, Str
   if (n_blocks > 1) {
     launch(blocks_kernel, blocks_for(n_users, kThreads), dim3(kThreads), 0, stream, user_block_.data(), n_users, 0,
            problem.seed, problem.epoch, n_blocks);
-    launch(blocks_kernel, blocks_for(n_items, kThreads), dim3(kThreads), 0, stream, item_block_.data(), n_items, kItemSamples,
-           problem.seed, problem.epoch, n_blocks);
+    launch(blocks_kernel, blocks_for(n_items, kThreads), dim3(kThreads), 0, stream, item_block_.data(), n_items,
+           kItemSamples, problem.seed, problem.epoch, n_blocks);
     counting_sort(members_.data(), item_begin_.data(), item_block_.data(), n_items, n_blocks, stream);
     order_.user_block = user_block_.data();
     order_.item_block = item_block_.data();
@@ -155,14 +155,14 @@ void SgdPlan::count_visits(const SgdProblem& problem, Stream stream) {
     if (n_cells > 1) copy_to_host(cell_visits_.data(), cell_begin_.data(), n_cells + 1, stream);
     return;
   }
-  launch(visit_counts_kernel, blocks_for(nnz_ + 1, kThreads), dim3(kThreads), 0, stream, first_visit_.data(), problem, order_,
-         nnz_);
+  launch(visit_counts_kernel, blocks_for(nnz_ + 1, kThreads), dim3(kThreads), 0, stream, first_visit_.data(), problem,
+         order_, nnz_);
   prefix_sum(first_visit_.data(), nnz_ + 1, stream);
   const int64_t* first_visit = first_visit_.data();
   if (n_cells > 1) {
     DeviceBuffer<int64_t> visits(n_cells + 1, stream);
-    launch(cell_visits_kernel, dim3(1), dim3(kThreads), 0, stream, visits.data(),
-           cell_begin_.data(), first_visit, n_cells + 1);
+    launch(cell_visits_kernel, dim3(1), dim3(kThreads), 0, stream, visits.data(), cell_begin_.data(), first_visit,
+           n_cells + 1);
     copy_to_host(cell_visits_.data(), visits.data(), n_cells + 1, stream);
   } else {
     cell_visits_.back() = read_element(first_visit + nnz_, stream);

@@ -1,5 +1,5 @@
-// The schedule of an SGD epoch on the device: the blocks, cells and visits of csrc/cpu/sgd_plan.h and sgd_visits.h, with
-// the cells laid out by round, so that consecutive rounds are one stretch of visits.
+// The schedule of an SGD epoch on the device: the blocks, cells and visits of csrc/cpu/sgd_plan.h and sgd_visits.h,
+// with the cells laid out by round, so that consecutive rounds are one stretch of visits.
 #pragma once
 
 #include <vector>

@@ -64,16 +64,10 @@ struct SgdTarget {
   float m_scale, v_scale;                  // Adam: what the moments are multiplied by
 };
 
-// The whole warp calls; Adam's count of steps goes up.
-template <bool kRacy>
-__device__ __forceinline__ SgdTarget target_of(const SgdProblem& p, const SgdTable& table, int64_t index) {
-  const int64_t d = table.rows.d;
-  SgdTarget out{table.rows.row(index), nullptr, table.bias != nullptr ? table.bias + index : nullptr, nullptr, 0, 0};
-  if (p.optimizer == SgdOptimizer::kSgd) return out;
-  const int64_t s = p.optimizer == SgdOptimizer::kAdagrad ? 1 : 2;
-  out.state = table.state + index * s * d;
-  if (out.bias != nullptr) out.bias_state = table.bias_state + index * s;
-  if (p.optimizer == SgdOptimizer::kAdagrad) return out;
+// Adam's count of the row's steps, one more than before; 0 for the others. The whole warp calls.
+template <SgdOptimizer kOptimizer, bool kRacy>
+__device__ __forceinline__ int32_t count_step(const SgdTable& table, int64_t index) {
+  if constexpr (kOptimizer != SgdOptimizer::kAdam) return 0;
   int32_t t = 0;
   if (Warp::lane() == 0) {
     if constexpr (kRacy) {
@@ -82,64 +76,85 @@ __device__ __forceinline__ SgdTarget target_of(const SgdProblem& p, const SgdTab
       t = table.steps[index] += 1;
     }
   }
-  t = Warp::from(t, 0);
-  // 1 / (1 - beta^t) without the cancellation that small t would cost; the constants are log 0.9 and log 0.999.
-  out.m_scale = -1.0f / expm1f(static_cast<float>(t) * -0.105360515657826f);
-  out.v_scale = -1.0f / expm1f(static_cast<float>(t) * -0.00100050033358353f);
+  return Warp::from(t, 0);
+}
+
+// The row at its t-th step.
+template <SgdOptimizer kOptimizer>
+__device__ __forceinline__ SgdTarget target_of(const SgdTable& table, int64_t index, int32_t t) {
+  constexpr int s = static_cast<int>(kOptimizer);  // numbers kept for each of the row's
+  SgdTarget out{table.rows.row(index), nullptr, table.bias != nullptr ? table.bias + index : nullptr, nullptr, 0, 0};
+  if constexpr (s > 0) {
+    out.state = table.state + index * s * table.rows.d;
+    if (out.bias != nullptr) out.bias_state = table.bias_state + index * s;
+  }
+  if constexpr (kOptimizer == SgdOptimizer::kAdam) {
+    // 1 / (1 - beta^t) without the cancellation that small t would cost; the constants are log 0.9 and log 0.999.
+    out.m_scale = -1.0f / expm1f(static_cast<float>(t) * -0.105360515657826f);
+    out.v_scale = -1.0f / expm1f(static_cast<float>(t) * -0.00100050033358353f);
+  }
   return out;
+}
+
+template <SgdOptimizer kOptimizer, bool kRacy>
+__device__ __forceinline__ SgdTarget next_target(const SgdTable& table, int64_t index) {
+  return target_of<kOptimizer>(table, index, count_step<kOptimizer, kRacy>(table, index));
 }
 
 // What a gradient becomes before it is added: csrc/cpu/sgd_optimizers.h. state: of this number; Adam's second moment
 // lies d behind the first.
+template <SgdOptimizer kOptimizer>
 __device__ __forceinline__ float optimizer_step(const SgdProblem& p, const SgdTarget& target, float gradient,
                                                 float* state, int64_t d) {
-  if (p.optimizer == SgdOptimizer::kSgd) return p.learning_rate * gradient;
-  if (p.optimizer == SgdOptimizer::kAdagrad) {
+  if constexpr (kOptimizer == SgdOptimizer::kSgd) {
+    return p.learning_rate * gradient;
+  } else if constexpr (kOptimizer == SgdOptimizer::kAdagrad) {
     const float sum = *state + gradient * gradient;
     *state = sum;
     return p.learning_rate * gradient / (sqrtf(sum) + 1e-8f);
+  } else {
+    const float m = 0.9f * state[0] + 0.1f * gradient;
+    const float v = 0.999f * state[d] + static_cast<float>(1.0 - 0.999) * gradient * gradient;
+    state[0] = m;
+    state[d] = v;
+    return p.learning_rate * (m * target.m_scale) / (sqrtf(v * target.v_scale) + 1e-8f);
   }
-  const float m = 0.9f * state[0] + 0.1f * gradient;
-  const float v = 0.999f * state[d] + static_cast<float>(1.0 - 0.999) * gradient * gradient;
-  state[0] = m;
-  state[d] = v;
-  return p.learning_rate * (m * target.m_scale) / (sqrtf(v * target.v_scale) + 1e-8f);
 }
 
-template <bool kRacy>
+template <SgdOptimizer kOptimizer, bool kRacy>
 __device__ __forceinline__ void move_bias(const SgdProblem& p, const SgdTarget& target, float coefficient) {
   if (target.bias == nullptr || Warp::lane() != 0) return;
   const float bias = load_row<kRacy>(target.bias), gradient = coefficient - p.regularization * bias;
-  add_step<kRacy>(target.bias, bias, optimizer_step(p, target, gradient, target.bias_state, 1));
+  add_step<kRacy>(target.bias, bias, optimizer_step<kOptimizer>(p, target, gradient, target.bias_state, 1));
 }
 
-__device__ __forceinline__ float user_bias(const SgdProblem& p, int32_t user) {
-  return p.users.bias != nullptr ? p.users.bias[user] : 0.0f;
-}
+// What lane 0 adds to its part of a score: it alone reads biases, as it alone moves them.
 template <bool kRacy>
-__device__ __forceinline__ float item_bias(const SgdProblem& p, int32_t item) {
-  return p.items.bias != nullptr ? load_row<kRacy>(p.items.bias + item) : 0.0f;
+__device__ __forceinline__ float biases_of(const SgdProblem& p, int32_t user, int32_t item) {
+  if (Warp::lane() != 0) return 0.0f;
+  const float own = p.users.bias != nullptr ? p.users.bias[user] : 0.0f;
+  return p.items.bias != nullptr ? own + load_row<kRacy>(p.items.bias + item) : own;
 }
 
-// out[m] = u . i_m + b_m, m < M; in every lane. M sums at a time hide each other's latency.
+// out[m] = u . i_m + b_u + b_m, m < M; in every lane. M sums at a time hide each other's latency.
 template <bool kRacy, int M>
 __device__ __forceinline__ void item_scores(float (&out)[M], const SgdProblem& p, int32_t user,
                                             const int32_t (&items)[M]) {
   const float* u = p.users.rows.row(user);
   const float* row[M];
   RF_UNROLL
-  for (int m = 0; m < M; ++m) row[m] = p.items.rows.row(items[m]), out[m] = 0.0f;
+  for (int m = 0; m < M; ++m) row[m] = p.items.rows.row(items[m]), out[m] = biases_of<kRacy>(p, user, items[m]);
   for_elements<0>(p.items.rows.d, [&](int, int64_t at) {
     const float x = u[at];
     RF_UNROLL
     for (int m = 0; m < M; ++m) out[m] += x * load_row<kRacy>(row[m] + at);
   });
   RF_UNROLL
-  for (int m = 0; m < M; ++m) out[m] = Warp::sum(out[m]) + item_bias<kRacy>(p, items[m]);
+  for (int m = 0; m < M; ++m) out[m] = Warp::sum(out[m]);
 }
 
 // The rows of a sample of M items; K > 0: held in registers between score and step, 32 (K - 1) < d <= 32 K or less.
-template <int M, int K, bool kRacy>
+template <SgdOptimizer kOptimizer, int M, int K, bool kRacy>
 class SgdSampleRows {
  public:
   __device__ SgdSampleRows(const SgdProblem& p, int32_t user, const int32_t (&items)[M])
@@ -155,15 +170,15 @@ class SgdSampleRows {
     }
   }
 
-  // sum_m sign_m (u . i_m + b_m) with signs +, -, in every lane.
+  // The item's score, or of two the first one's less the second one's; in every lane.
   __device__ float score() const {
-    float sum = 0.0f;
+    float sum = biases_of<kRacy>(p_, user_, item_[0]);
+    if (M > 1) sum -= biases_of<kRacy>(p_, user_, item_[M - 1]);
     for_elements<K>(d_, [&](int k, int64_t at) {
       const float difference = M == 1 ? item(0, k, at) : item(0, k, at) - item(M - 1, k, at);
       sum += user(k, at) * difference;
     });
-    const float first = item_bias<kRacy>(p_, item_[0]);
-    return Warp::sum(sum) + (M == 1 ? first : first - item_bias<kRacy>(p_, item_[M - 1]));
+    return Warp::sum(sum);
   }
 
   // Moves what the problem does not freeze.
@@ -174,10 +189,10 @@ class SgdSampleRows {
     float sum = 0.0f;
     RF_UNROLL
     for (int m = 0; m < M; ++m) {
-      if (m < n_moving) target[m] = target_of<kRacy>(p_, p_.items, item_[m]);
+      if (m < n_moving) target[m] = next_target<kOptimizer, kRacy>(p_.items, item_[m]);
       sum += g[m];
     }
-    if (user_moves) user_target = target_of<false>(p_, p_.users, user_);
+    if (user_moves) user_target = next_target<kOptimizer, false>(p_.users, user_);
     const float regularization = p_.regularization;
     for_elements<K>(d_, [&](int k, int64_t at) {
       const float u = user(k, at);
@@ -187,19 +202,20 @@ class SgdSampleRows {
         row[m] = item(m, k, at);
         along += g[m] * row[m];
       }
-      if (user_moves) u_row_[at] = u + optimizer_step(p_, user_target, along, user_target.state + at, d_);
+      if (user_moves) u_row_[at] = u + optimizer_step<kOptimizer>(p_, user_target, along, user_target.state + at, d_);
       RF_UNROLL
       for (int m = 0; m < M; ++m) {
         if (m >= n_moving) continue;
         const float gradient = g[m] * u - regularization * row[m];
-        add_step<kRacy>(row_[m] + at, row[m], optimizer_step(p_, target[m], gradient, target[m].state + at, d_));
+        add_step<kRacy>(row_[m] + at, row[m],
+                        optimizer_step<kOptimizer>(p_, target[m], gradient, target[m].state + at, d_));
       }
     });
     RF_UNROLL
     for (int m = 0; m < M; ++m) {
-      if (m < n_moving) move_bias<kRacy>(p_, target[m], g[m]);
+      if (m < n_moving) move_bias<kOptimizer, kRacy>(p_, target[m], g[m]);
     }
-    if (user_moves) move_bias<false>(p_, user_target, sum);
+    if (user_moves) move_bias<kOptimizer, false>(p_, user_target, sum);
     __syncwarp();  // the biases and counts of steps are there for the warp's next sample
   }
 
@@ -220,54 +236,51 @@ class SgdSampleRows {
   float u_[K > 0 ? K : 1], held_[M][K > 0 ? K : 1];
 };
 
-// The same for any number of items, read again from memory; items and g are read by all lanes. The user first adds up
-// its gradient element by element, then each item moves in turn, all its lanes' elements before the next: an item that
-// occurs twice moves twice.
-template <bool kRacy>
-__device__ void update_rows(const SgdProblem& p, int32_t user, const int32_t* items, const float* g, int64_t n) {
+// The same for any number of items, read again from memory. items (n), g (n) and the scratch steps (n) are the warp's.
+// A panel of the elements at a time: the user's, from before, stay in registers while the items move one by one.
+template <SgdOptimizer kOptimizer, bool kRacy>
+__device__ void update_rows(const SgdProblem& p, int32_t user, const int32_t* items, const float* g, int32_t* steps,
+                            int64_t n) {
+  constexpr int kPanel = 4, kWidth = kPanel * kWarpSize;
   const bool user_moves = p.frozen != SgdFrozen::kAllButPositives;
   const int64_t n_moving = p.frozen == SgdFrozen::kNone ? n : p.frozen == SgdFrozen::kItems ? 0 : 1;
   const int64_t d = p.items.rows.d;
   const float regularization = p.regularization;
-  float* u_row = p.users.rows.row(user);
   SgdTarget user_target{};
-  if (user_moves) user_target = target_of<false>(p, p.users, user);
-  // Elements are worked through in panels of 4 per lane: u from before stays in registers while the items move.
-  constexpr int kPanel = 4;
-  SgdTarget target{};
-  for (int64_t first = 0; first < d; first += kPanel * kWarpSize) {
-    const int64_t width = d - first;
-    const int64_t cut = width < kPanel * kWarpSize ? width : kPanel * kWarpSize;
+  if (user_moves) user_target = next_target<kOptimizer, false>(p.users, user);
+  for (int64_t first = 0; first < d; first += kWidth) {
+    const int64_t cut = d - first < kWidth ? d - first : kWidth;
+    float* u_row = p.users.rows.row(user) + first;
     float u[kPanel], along[kPanel];
     for_elements<kPanel>(cut, [&](int k, int64_t at) {
-      u[k] = u_row[first + at];
+      u[k] = u_row[at];
       along[k] = -regularization * u[k];
     });
-    if (user_moves) {
-      for (int64_t m = 0; m < n; ++m) {
-        const float* row = p.items.rows.row(items[m]) + first;
-        for_elements<kPanel>(cut, [&](int k, int64_t at) { along[k] += g[m] * load_row<kRacy>(row + at); });
-      }
+    for (int64_t m = 0; user_moves && m < n; ++m) {
+      const float* row = p.items.rows.row(items[m]) + first;
+      for_elements<kPanel>(cut, [&](int k, int64_t at) { along[k] += g[m] * load_row<kRacy>(row + at); });
     }
     for (int64_t m = 0; m < n_moving; ++m) {
-      target = first == 0 ? target_of<kRacy>(p, p.items, items[m]) : again(p, items, m, n_moving);
+      const int32_t t = first == 0 ? count_step<kOptimizer, kRacy>(p.items, items[m]) : steps[m];
+      if (first == 0 && Warp::lane() == 0) steps[m] = t;
+      const SgdTarget target = target_of<kOptimizer>(p.items, items[m], t);
       for_elements<kPanel>(cut, [&](int k, int64_t at) {
         float* element = target.row + first + at;
         const float old = load_row<kRacy>(element), gradient = g[m] * u[k] - regularization * old;
-        add_step<kRacy>(element, old, optimizer_step(p, target, gradient, target.state + first + at, d));
+        add_step<kRacy>(element, old, optimizer_step<kOptimizer>(p, target, gradient, target.state + first + at, d));
       });
-      if (first == 0) move_bias<kRacy>(p, target, g[m]);
+      if (first == 0) move_bias<kOptimizer, kRacy>(p, target, g[m]);
     }
-    if (user_moves) {
-      for_elements<kPanel>(cut, [&](int k, int64_t at) {
-        u_row[first + at] = u[k] + optimizer_step(p, user_target, along[k], user_target.state + first + at, d);
-      });
-    }
+    for_elements<kPanel>(user_moves ? cut : 0, [&](int k, int64_t at) {
+      u_row[at] = u[k] + optimizer_step<kOptimizer>(p, user_target, along[k], user_target.state + first + at, d);
+    });
+    __syncwarp();  // steps, biases and counts are there for all lanes
   }
   if (!user_moves) return;
   float sum = 0.0f;
   for (int64_t m = 0; m < n; ++m) sum += g[m];
-  move_bias<false>(p, user_target, sum);
+  move_bias<kOptimizer, false>(p, user_target, sum);
+  __syncwarp();
 }
 
 }  // namespace recsys_fast

@@ -1,7 +1,8 @@
 """Picks the backend of an operation, the instruction set of the native one, and the number of threads.
 
 ``cpu`` is the C++ extension, compiled once per instruction set level; ``numba`` is the readable fallback that needs no
-compiler. Both hold functions of the same names and flat signatures. ``cuda`` will register here in the same way.
+compiler; ``cuda`` is the extension for NVIDIA GPUs, behind ``recsys_fast.device``. All hold functions of the same names
+and flat signatures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from recsys_fast import device as devices
 from recsys_fast.errors import DeviceError, message
 
 DEVICES = ("auto", "cpu", "numba", "cuda")
@@ -88,18 +90,51 @@ def _fallback() -> ModuleType:
     return importlib.import_module("recsys_fast._numba")
 
 
+_installed_cuda: tuple[Any, Any] | None = None  # tests put the emulated grid here
+
+
+def _install_cuda(module: Any = None, arrays: Any = None) -> None:
+    """Put an extension module and its array module in the place of ``recsys_fast._cuda``; without arguments undo it."""
+    global _installed_cuda
+    _installed_cuda = None if module is None else (module, arrays)
+    _cuda.cache_clear()
+
+
+@functools.cache
+def _cuda() -> tuple[Any, Any]:
+    """Return the CUDA module and its array module; raises DeviceError with the reason why there is none."""
+    if _installed_cuda is not None:
+        devices.check_probe(_installed_cuda[0].probe())
+        return _installed_cuda
+    if os.environ.get("RECSYS_FAST_BACKEND", "").strip().lower() == "numba":
+        mend = "unset it to use the extensions"
+        raise DeviceError(message("device='cuda' is hidden by RECSYS_FAST_BACKEND=numba", mend=mend))
+    return devices.load()
+
+
+@functools.cache
+def _cuda_device(index: int, module: Any, arrays: Any) -> devices.Cuda:
+    return devices.Cuda(module, arrays, index, get("auto"))
+
+
 def resolve_device(device: str = "auto") -> str:
-    """Return the backend that ``device`` stands for: "cpu" or "numba".
+    """Return the backend that ``device`` stands for: "cpu", "numba", "cuda" or "cuda:1".
 
     Raises:
         ValueError: ``device`` is not a known name.
         DeviceError: the device was asked for by name and is not there.
     """
+    if isinstance(device, str) and device.startswith("cuda:") and device[5:].isdecimal():
+        n_devices = _cuda()[0].probe()[2]
+        if int(device[5:]) >= n_devices:
+            expected = "cuda:0" if n_devices == 1 else f"cuda:0 to cuda:{n_devices - 1}"
+            raise DeviceError(message("device", repr(device), expected, "no more devices are visible"))
+        return device
     if device not in DEVICES:
-        raise ValueError(message("device", repr(device), "one of " + ", ".join(DEVICES)))
+        raise ValueError(message("device", repr(device), "one of " + ", ".join(DEVICES) + ", cuda:1 and so on"))
     if device == "cuda":
-        mend = 'this version has no CUDA backend; use device="auto"'
-        raise DeviceError(message("device='cuda' is not available", mend=mend))
+        _cuda()
+        return "cuda"
     if device == "numba":
         return "numba"
     module, reason = _native()
@@ -113,11 +148,49 @@ def resolve_device(device: str = "auto") -> str:
 
 def get(device: str = "auto") -> ModuleType:
     """Return the module that holds the operations of ``device``."""
-    if resolve_device(device) == "numba":
+    resolved = resolve_device(device)
+    if resolved.startswith("cuda"):
+        return _cuda_device(int(resolved[5:] or 0), *_cuda())
+    if resolved == "numba":
         return _fallback()
     module = _native()[0]
     assert module is not None
     return module
+
+
+def arrays(device: str = "auto") -> Any:
+    """Return the array module of a device: NumPy's, or CuPy's for cuda, cut down to a few names.
+
+    ``asarray(x, dtype=None)``, ``empty(shape, dtype)``, ``zeros(shape, dtype)``, ``to_host(x)``, ``is_array(x)``.
+    """
+    return _cuda()[1] if resolve_device(device).startswith("cuda") else _NUMPY
+
+
+_NUMPY = devices.NumpyArrays()
+
+
+def place(device: str, **arrays: Any) -> str:
+    """Return the device of an operation on the given arrays (None is no array), and check that they lie together.
+
+    The home of a result follows the arrays: on the device if they are there, in NumPy if they are NumPy's, also with
+    ``device="cuda"``. ``device="auto"`` with arrays on a device means cuda.
+
+    Raises:
+        TypeError: some lie on a device and others do not, or ``device`` is not where they lie.
+    """
+    there = [name for name, array in arrays.items() if devices.on_device(array)]
+    if not there:
+        return device
+    for name, array in arrays.items():
+        if array is not None and name not in there:
+            got = f"{there[0]} on the device and {name} ({type(array).__name__}) in host memory"
+            raise TypeError(message("arrays of one operation", got, "all in one place", f"pass cupy.asarray({name})"))
+    if device == "auto":
+        return "cuda"
+    if not device.startswith("cuda"):
+        mend = f'use device="auto", or pass cupy.asnumpy({there[0]})'
+        raise TypeError(message(f"{there[0]} with device={device!r}", "an array on the device", "a host array", mend))
+    return device
 
 
 @functools.cache  # a file of the system costs 50 us to open, more than a small operation
@@ -168,6 +241,16 @@ def resolve_threads(n_threads: int | None = None) -> int:
     return granted_cpus()
 
 
+def _cuda_note() -> str:
+    """Return what ``config`` says of CUDA: the devices, or why there is none."""
+    try:
+        module = _cuda()[0]
+        names = [module.device_name(index) for index in range(module.probe()[2])]
+    except DeviceError as error:
+        return f"absent ({error})"
+    return ", ".join(f"cuda:{index} {name}" for index, name in enumerate(names))
+
+
 def config() -> dict[str, Any]:
     """Return what ``show_config`` prints: backends and why one is absent, instruction set, threads, versions."""
     import numpy
@@ -187,7 +270,7 @@ def config() -> dict[str, Any]:
         "device auto": resolve_device("auto"),
         "cpu": f"x86-64-{note}" if module is not None and note != "base" else (note if module else f"absent ({note})"),
         "numba": numba_note,
-        "cuda": "absent (this version has no CUDA backend)",
+        "cuda": _cuda_note(),
         "threads": resolve_threads(),
         "machine": platform.machine(),
         "python": sys.version.split()[0],

@@ -17,6 +17,10 @@ class DeviceError(RuntimeError):
     """The device that was asked for is not there, or failed."""
 
 
+class DeviceMemoryError(DeviceError, MemoryError):
+    """The device has no room for what was asked."""
+
+
 class ModelFormatError(ValueError):
     """A model file is damaged, truncated, too new, or not a model file."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +21,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _ROOT] + [str(_ROOT)]
 
 from recsys_fast import backend  # noqa: E402
+from recsys_fast.errors import DeviceError  # noqa: E402
+from tests.cases import cuda_ops  # noqa: E402
 
 # Child processes of tests find the same package, whatever folder they start in.
 os.environ["PYTHONSAFEPATH"] = "1"
@@ -30,19 +36,68 @@ if "RECSYS_FAST_DATA" not in os.environ and _SHARED.is_dir():
     os.environ["RECSYS_FAST_DATA"] = str(_SHARED)
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; tests here send the signal
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def devices() -> list[str]:
     """Return the backends this installation runs."""
     return ["cpu", "numba"] if backend.resolve_device("auto") == "cpu" else ["numba"]
 
 
-@pytest.fixture(params=devices())
-def device(request: pytest.FixtureRequest) -> str:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes ``device`` once per backend; those that cuda_ops.py lists also on CUDA, both ways."""
+    named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "device" not in metafunc.fixturenames or any("device" in names for names in named):
+        return
+    params: list[Any] = list(devices())
+    file = metafunc.definition.path.relative_to(_ROOT).as_posix()
+    if metafunc.definition.originalname not in cuda_ops.TESTS.get(file, {metafunc.definition.originalname: ""}):
+        params += [
+            pytest.param("cuda_emulated", marks=pytest.mark.cuda_emulated),
+            pytest.param("cuda", marks=pytest.mark.gpu),
+        ]
+    metafunc.parametrize("device", params, indirect=True)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """A backend's name; a test that takes it runs once per backend."""
-    return str(request.param)
+    name = str(request.param)
+    if name == "cuda":
+        try:
+            backend.resolve_device("cuda")
+        except DeviceError as error:
+            pytest.skip(str(error))
+    if name != "cuda_emulated":
+        yield name
+        return
+    params = request.node.callspec.params.values()
+    if (most := max((cuda_ops.steps(value) for value in params), default=0.0)) > cuda_ops.MOST_STEPS:
+        pytest.skip(f"{most:.1e} steps are too much for the emulated grid, which takes {cuda_ops.MOST_STEPS:.0e}")
+    with emulated_cuda():
+        yield "cuda"
+
+
+@contextlib.contextmanager
+def emulated_cuda() -> Iterator[Any]:
+    """Put the emulated grid in the place of the CUDA extension; yield its array module. Memory must all come back."""
+    from tests.emulated import emulated
+
+    module, arrays = emulated()
+    before = module.live_allocations()
+    backend._install_cuda(module, arrays)
+    try:
+        yield arrays
+    finally:
+        backend._install_cuda()
+        module.set_device(0)
+    if module.live_allocations() > before:
+        gc.collect()
+    assert module.live_allocations() <= before, "memory on the emulated device was not freed"
+
+
+@pytest.fixture
+def emulated_arrays() -> Iterator[Any]:
+    """The array module of the emulated grid, which stands for CUDA during the test."""
+    with emulated_cuda() as arrays:
+        yield arrays
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ PACKAGE = "recsys_fast"
 # Rooms of the package by floor. The package's own __init__ is the roof: it may import all, nothing imports it.
 PYTHON_FLOORS = {
     "errors": 0,
-    "backend": 4, "ops": 4, "_numba": 4, "_cpu": 4, "_cuda": 4,
+    "backend": 4, "device": 4, "ops": 4, "_numba": 4, "_cpu": 4, "_cuda": 4,
     "serialization": 5, "data": 5, "blocks": 5, "training": 5, "evaluation": 5,
     "models": 6,
     "datasets": 7, "serving": 7, "dask": 7, "compat": 7, "cli": 7,
@@ -21,13 +21,15 @@ PYTHON_FLOORS = {
 }  # fmt: skip
 # Only these may name a backend's own room; everybody else goes through ops.
 BACKEND_ROOMS = {"_numba", "_cpu", "_cuda"}
-KNOWS_BACKENDS = BACKEND_ROOMS | {"backend"}
+KNOWS_BACKENDS = BACKEND_ROOMS | {"backend", "device"}
 
-NATIVE_FLOORS = {"core": 0, "ops": 1, "cpu": 2, "cuda": 2, "bindings": 3}
+# testing is the emulated grid, which stands in for the CUDA runtime.
+NATIVE_FLOORS = {"core": 0, "ops": 1, "cpu": 2, "cuda": 2, "testing": 2, "bindings": 3}
 PYTHON_HEADERS = re.compile(r"^(pybind11/|Python\.h|numpy/)")
 # Run-time libraries that the extension promises not to need.
 FOREIGN_HEADERS = re.compile(r"^(omp\.h|tbb/|cblas\.h|lapacke?\.h|mkl)")
 ISA_NAMES = re.compile(r"__(AVX|SSE|FMA|ARM_NEON|ARM_FEATURE|aarch64__|x86_64__)|<(imm|emm|arm_neon|x86)\w*\.h>")
+KNOWS_ISA = ("core/simd.h", "core/simd_bf16.h", "testing/fiber.h", "testing/fiber.cc")  # a fiber changes stacks
 NATIVE_SUFFIXES = {".h", ".cc", ".cu", ".cuh"}
 
 
@@ -135,7 +137,7 @@ def native_violations(root: Path) -> list[str]:
             continue
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             where = f"{path}:{number}: {text.strip()}"
-            if ISA_NAMES.search(text) and path not in (csrc / "core" / "simd.h", csrc / "core" / "simd_bf16.h"):
+            if ISA_NAMES.search(text) and path not in {csrc / name for name in KNOWS_ISA}:
                 wrong.append(f"{where} (instruction sets belong in core/simd.h)")
             found = _INCLUDE.match(text)
             if not found:
@@ -160,5 +162,7 @@ def _include_reasons(csrc: Path, path: Path, room: str, target: str) -> Iterator
     target_room = file.resolve().relative_to(csrc.resolve()).parts[0]
     if {room, target_room} == {"cpu", "cuda"}:
         yield "cpu and cuda do not know each other"
+    elif {room, target_room} == {"cpu", "testing"} or (room, target_room) == ("testing", "cuda"):
+        yield "only cuda knows the emulated grid, which knows no kernel"
     elif NATIVE_FLOORS.get(target_room, 9) > NATIVE_FLOORS[room]:
         yield f"goes up from {room} to {target_room}"

@@ -15,7 +15,7 @@ class PatternArrays {
   PatternArrays(const py::object& row_ptr, const py::object& col_idx, int64_t n_cols)
       : row_ptr_(row_ptr, "row_ptr"), col_idx_(col_idx, "col_idx"), n_cols_(n_cols) {
     if (row_ptr_.size() < 1) throw ShapeError("length of row_ptr", row_ptr_.size(), 1);
-    check_size("length of col_idx", nnz(), row_ptr_.data()[row_ptr_.size() - 1]);
+    check_size("length of col_idx", nnz(), row_ptr_.at(row_ptr_.size() - 1));
   }
   Csr view() const { return {row_ptr_.data(), col_idx_.data(), nullptr, row_ptr_.size() - 1, n_cols_}; }
   int64_t nnz() const { return col_idx_.size(); }
@@ -36,11 +36,12 @@ class EligibleArrays {
         seen_col_idx_(seen_col_idx, "seen_col_idx") {
     if (seen_row_ptr_.size() != 0) {
       check_size("length of seen_row_ptr", seen_row_ptr_.size(), n_queries + 1);
-      check_size("length of seen_col_idx", seen_col_idx_.size(), seen_row_ptr_.data()[n_queries]);
+      check_size("length of seen_col_idx", seen_col_idx_.size(), seen_row_ptr_.at(n_queries));
     }
     int64_t least = 0;
+    const auto ids = candidates_.on_host();
     for (int64_t j = 0; j < candidates_.size(); ++j) {
-      const int64_t id = candidates_.data()[j];
+      const int64_t id = ids[j];
       if (id < least || id >= n_items) {
         throw std::invalid_argument("candidates[" + std::to_string(j) + "]: got " + std::to_string(id) +
                                     ", expected ascending item ids below " + std::to_string(n_items));

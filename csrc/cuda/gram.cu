@@ -105,7 +105,8 @@ __global__ void __launch_bounds__(kSide* kSide)
 template <>
 void gram<Cuda>(float* out, Rows<const float> y, int) {
   const int64_t d = y.d, n_tiles = (d + kTile - 1) / kTile, pairs = n_tiles * (n_tiles + 1) / 2;
-  // Enough blocks to fill a device even when the result is one tile; at least 256 rows each, and 64 MB of parts at most.
+  // Enough blocks to fill a device even when the result is one tile; at least 256 rows each, and 64 MB of parts at
+  // most.
   const int64_t n_parts =
       std::max<int64_t>(1, std::min({y.n / 256, 1024 / pairs, (int64_t{1} << 24) / (d * d), int64_t{512}}));
   const int64_t part_rows = (y.n + n_parts - 1) / n_parts;

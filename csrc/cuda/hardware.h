@@ -73,6 +73,21 @@ inline int n_multiprocessors() {
   return n;
 }
 
+// Refuses memory that kernels on the current device cannot read.
+inline void check_on_device(const void* data, const char* name) {
+  cudaPointerAttributes found{};
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  check_cuda(cudaPointerGetAttributes(&found, data), name);
+  if (found.type == cudaMemoryTypeUnregistered) {
+    throw DeviceFailure(std::string(name) + ": got host memory, expected memory of cuda:" + std::to_string(device));
+  }
+  if (found.type == cudaMemoryTypeDevice && found.device != device) {
+    throw DeviceFailure(std::string(name) + ": got an array on cuda:" + std::to_string(found.device) +
+                        ", expected one on cuda:" + std::to_string(device));
+  }
+}
+
 // A pointer into shared memory; on the emulated grid its loads and stores are watched.
 template <class T>
 class Shared {
@@ -107,6 +122,6 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, St
   __shared__ __align__(16) T name##_array[__VA_ARGS__]; \
   const ::recsys_fast::Shared<T> name(name##_array)
 // One array for all kernels of a file, of bytes, since its type must be the same everywhere.
-#define RF_DYNAMIC_SHARED(T, name)                                        \
+#define RF_DYNAMIC_SHARED(T, name)                                         \
   extern __shared__ __align__(16) unsigned char rf_dynamic_shared_bytes[]; \
   const ::recsys_fast::Shared<T> name(reinterpret_cast<T*>(rf_dynamic_shared_bytes))

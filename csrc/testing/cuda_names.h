@@ -29,10 +29,10 @@ struct dim3 {
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-#define RF_VECTORS(T, name)                                                                    \
-  struct alignas(2 * sizeof(T)) name##2 { T x, y; };                                           \
-  struct alignas(4 * sizeof(T)) name##4 { T x, y, z, w; };                                     \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                                   \
+#define RF_VECTORS(T, name)                                  \
+  struct alignas(2 * sizeof(T)) name##2 { T x, y; };         \
+  struct alignas(4 * sizeof(T)) name##4 { T x, y, z, w; };   \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; } \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 RF_VECTORS(float, float)
 RF_VECTORS(int, int)
@@ -123,14 +123,14 @@ struct Same_ {
 template <class T>
 using As_ = typename Same_<T>::type;  // the place alone says the type
 
-#define RF_ATOMIC(name, expression)                                                      \
-  template <class T>                                                                     \
-  T name(T* place, As_<T> v) {                                                           \
-    return atomic_change_(place, [&](T old) { return static_cast<T>(expression); });     \
-  }                                                                                      \
-  template <class T>                                                                     \
-  T name(recsys_fast::SharedAddress<T> place, As_<T> v) {                                \
-    return atomic_change_(place, [&](T old) { return static_cast<T>(expression); });     \
+#define RF_ATOMIC(name, expression)                                                  \
+  template <class T>                                                                 \
+  T name(T* place, As_<T> v) {                                                       \
+    return atomic_change_(place, [&](T old) { return static_cast<T>(expression); }); \
+  }                                                                                  \
+  template <class T>                                                                 \
+  T name(recsys_fast::SharedAddress<T> place, As_<T> v) {                            \
+    return atomic_change_(place, [&](T old) { return static_cast<T>(expression); }); \
   }
 RF_ATOMIC(atomicAdd, old + v)
 RF_ATOMIC(atomicSub, old - v)
@@ -138,7 +138,7 @@ RF_ATOMIC(atomicMax, old < v ? v : old)
 RF_ATOMIC(atomicMin, v < old ? v : old)
 RF_ATOMIC(atomicExch, ((void)old, v))
 RF_ATOMIC(atomicOr, old | v)
-RF_ATOMIC(atomicAnd, old & v)
+RF_ATOMIC(atomicAnd, old& v)
 #undef RF_ATOMIC
 template <class Place, class T>
 T atomic_swap_(Place place, T expected, T desired) {

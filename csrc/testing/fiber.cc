@@ -1,8 +1,10 @@
 #include "testing/fiber.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <new>
+#include <utility>
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -103,15 +105,24 @@ void Fiber::change(Fiber& from, Fiber& to) {
 #endif
 }
 
-void Fiber::arrived([[maybe_unused]] Fiber& from) {
+void Fiber::arrived() {
 #ifdef __SANITIZE_ADDRESS__
-  const void* bottom = nullptr;
-  size_t bytes = 0;
-  __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
-  if (from.memory_ == nullptr) {  // an OS thread's own stack, whose bounds are known only from here on
-    from.bottom_ = bottom;
-    from.stack_bytes_ = bytes;
-  }
+  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+#endif
+}
+
+void Fiber::adopt_os_thread() {
+#ifdef __SANITIZE_ADDRESS__
+  static thread_local const std::pair<void*, size_t> bounds = [] {
+    std::pair<void*, size_t> found;
+    pthread_attr_t attributes;
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstack(&attributes, &found.first, &found.second);
+    pthread_attr_destroy(&attributes);
+    return found;
+  }();
+  bottom_ = bounds.first;
+  stack_bytes_ = bounds.second;
 #endif
 }
 

@@ -24,8 +24,11 @@ class Fiber {
   // Leaves `from`, which is the one that runs, and continues `to` where it left off.
   static void change(Fiber& from, Fiber& to);
 
-  // The first thing that `entry` does, so that the address sanitizer knows the stack.
-  static void arrived(Fiber& from);
+  // The first thing that `entry` does, so that the address sanitizer knows where it is.
+  static void arrived();
+
+  // A fiber without a stack of its own stands for the calling OS thread from here on.
+  void adopt_os_thread();
 
  private:
 #if defined(__x86_64__)
@@ -33,8 +36,8 @@ class Fiber {
 #else
   ucontext_t context_;
 #endif
-  char* memory_ = nullptr;         // guard page, then the stack
-  const void* bottom_ = nullptr;   // of the stack, for the address sanitizer
+  char* memory_ = nullptr;        // guard page, then the stack
+  const void* bottom_ = nullptr;  // of the stack, for the address sanitizer
   size_t stack_bytes_ = 0;
   void* fake_stack_ = nullptr;
 };

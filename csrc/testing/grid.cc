@@ -30,17 +30,16 @@ bool same(const Place& a, const Place& b) {
 }
 
 void fiber_main() {
-  Fiber::arrived(here.worker->main_fiber());
+  Fiber::arrived();
   here.worker->run_threads();
 }
 
 }  // namespace
 
-std::string Worker::describe(const Thread& thread) {
-  return "thread " + name(thread.index);
-}
+std::string Worker::describe(const Thread& thread) { return "thread " + name(thread.index); }
 
 void Worker::run_block(const Index3& block, const LaunchShape& shape, const std::function<void()>& kernel) {
+  main_.adopt_os_thread();
   kernel_ = &kernel;
   error_.clear();
   here.worker = this;
@@ -267,7 +266,8 @@ void run_grid(const LaunchShape& shape, const std::function<void()>& kernel) {
   std::vector<std::string> errors(n);
   const auto work = [&](unsigned w) {
     for (uint64_t b = next++; b < n_blocks && !failed; b = next++) {
-      const Index3 block = {static_cast<unsigned>(b % shape.grid.x), static_cast<unsigned>(b / shape.grid.x % shape.grid.y),
+      const Index3 block = {static_cast<unsigned>(b % shape.grid.x),
+                            static_cast<unsigned>(b / shape.grid.x % shape.grid.y),
                             static_cast<unsigned>(b / shape.grid.x / shape.grid.y)};
       try {
         workers[w]->run_block(block, shape, kernel);

@@ -64,9 +64,16 @@ bool take_launch();
 
 // Tests only. Bytes that device_allocate may hand out together.
 void set_memory_limit(uint64_t bytes);
-void* allocate(size_t bytes);  // NaN-filled; nullptr beyond the limit
+void* allocate(size_t bytes, int device);  // NaN-filled; nullptr beyond the limit
+int device_of(const void* data);           // -1: no device memory
 void release(void* memory) noexcept;
 uint64_t free_bytes();
 int64_t live_allocations();
+
+// What the device questions of cuda/device.h get for an answer.
+struct Pretend {
+  int driver = 13000, n_devices = 2, device = 0;
+};
+Pretend& pretend();
 
 }  // namespace recsys_fast::emulated

@@ -20,7 +20,7 @@ inline Stream& current_stream() {
 }
 
 inline void* device_allocate(size_t bytes, Stream) {
-  void* memory = emulated::allocate(bytes);
+  void* memory = emulated::allocate(bytes, emulated::pretend().device);
   if (memory == nullptr) throw DeviceOutOfMemory(bytes, emulated::free_bytes());
   return memory;
 }
@@ -31,15 +31,23 @@ inline void copy_bytes_to_host(void* out, const void* in, size_t bytes, Stream) 
 inline void copy_bytes_on_device(void* out, const void* in, size_t bytes, Stream) { std::memcpy(out, in, bytes); }
 inline void zero_bytes(void* out, size_t bytes, Stream) { std::memset(out, 0, bytes); }
 inline int n_multiprocessors() { return 2; }
+inline void check_on_device(const void* data, const char* name) {
+  const int found = emulated::device_of(data), device = emulated::pretend().device;
+  const std::string expected = "expected one on cuda:" + std::to_string(device);
+  if (found < 0) throw DeviceFailure(std::string(name) + ": got host memory, " + expected);
+  if (found != device) {
+    throw DeviceFailure(std::string(name) + ": got an array on cuda:" + std::to_string(found) + ", " + expected);
+  }
+}
 
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, Stream, A&&... arguments) {
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
   if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
       grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535 || shared_bytes > (163 << 10)) {
-    throw DeviceFailure("kernel launch: cudaErrorInvalidConfiguration (" + std::to_string(threads) + " threads, grid (" +
-                        std::to_string(grid.x) + ", " + std::to_string(grid.y) + ", " + std::to_string(grid.z) + "), " +
-                        std::to_string(shared_bytes) + " bytes of shared memory)");
+    throw DeviceFailure("kernel launch: cudaErrorInvalidConfiguration (" + std::to_string(threads) +
+                        " threads, grid (" + std::to_string(grid.x) + ", " + std::to_string(grid.y) + ", " +
+                        std::to_string(grid.z) + "), " + std::to_string(shared_bytes) + " bytes of shared memory)");
   }
   if (!emulated::take_launch()) throw DeviceFailure("kernel launch: cudaErrorLaunchFailure (injected)");
   const emulated::LaunchShape shape = {{grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes};

@@ -49,7 +49,8 @@ const Region* SharedMemory::array(const void* key, const char* name, size_t byte
   }
   static_bytes_ += bytes;
   if (static_bytes_ > kStaticLimit && key != nullptr) {
-    fault(std::string("static shared memory: ") + std::to_string(static_bytes_) + " bytes with " + name + ", 48 KB is all");
+    fault(std::string("static shared memory: ") + std::to_string(static_bytes_) + " bytes with " + name +
+          ", 48 KB is all");
   }
   const size_t begin = used_ + kGuard;
   used_ = (begin + bytes + 15) / 16 * 16;
@@ -111,7 +112,8 @@ void SharedMemory::touch(const Region& region, int64_t offset, size_t bytes, siz
 }
 
 void SharedMemory::load(Word& word, unsigned me, const Region& region, int64_t item) {
-  if (word.block != block_) fault(std::string(region.name) + "[" + std::to_string(item) + "]: read before it is written");
+  if (word.block != block_)
+    fault(std::string(region.name) + "[" + std::to_string(item) + "]: read before it is written");
   if (word.write_epoch == epoch_ && !ordered(word.writer, me, word.write_tick)) {
     race("reads", word.atomic ? "updates" : "writes", word.writer, region, item);
   }

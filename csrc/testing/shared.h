@@ -96,8 +96,8 @@ Shared<T> shared_array(const void* key, const char* name, size_t count) {
 }  // namespace emulated
 }  // namespace recsys_fast
 
-#define RF_SHARED(T, name, ...)        \
-  static const char name##_key = 0;    \
+#define RF_SHARED(T, name, ...)     \
+  static const char name##_key = 0; \
   const ::recsys_fast::Shared<T> name = ::recsys_fast::emulated::shared_array<T>(&name##_key, #name, (__VA_ARGS__))
 #define RF_DYNAMIC_SHARED(T, name) \
-  const ::recsys_fast::Shared<T> name { ::recsys_fast::emulated::here.worker->shared.dynamic(), 0 }
+  const ::recsys_fast::Shared<T> name{::recsys_fast::emulated::here.worker->shared.dynamic(), 0}

@@ -25,7 +25,7 @@ struct Thread {
   uint64_t value = 0, result = 0;
 };
 
-// A ring of threads that can go on; at most one entry each.
+// Runs one block at a time.
 class Worker {
  public:
   void run_block(const Index3& block, const LaunchShape& shape, const std::function<void()>& kernel);
@@ -33,7 +33,6 @@ class Worker {
   int barrier(bool predicate, Place place);
   uint64_t meet(Collective kind, unsigned mask, uint64_t value, unsigned source, Place place);
   [[noreturn]] void stop(const std::string& what);
-  Fiber& main_fiber() { return main_; }
 
   SharedMemory shared;
 

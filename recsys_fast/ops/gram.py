@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 from recsys_fast.ops.topk import as_factors
 
@@ -21,6 +24,8 @@ def as_writable(array: object, name: str, ndim: int = 2) -> F32:
         TypeError: not a NumPy array of float32; converting would leave the caller's array as it was.
         ValueError: not of ``ndim`` dimensions, not C-contiguous, or read-only.
     """
+    if on_device(array):
+        return device_writable(array, name, ndim)
     if not isinstance(array, np.ndarray):
         raise TypeError(message(name, type(array).__name__, "a NumPy array, which is changed in place"))
     if array.dtype != np.float32:
@@ -38,9 +43,50 @@ def as_writable(array: object, name: str, ndim: int = 2) -> F32:
     return array
 
 
-def check_apart(written: F32, name: str, read: F32, read_name: str) -> None:
+def device_writable(array: Any, name: str, ndim: int = 2) -> Any:
+    """Return an array on the device, without a copy, after the checks of ``as_writable``."""
+    interface = array.__cuda_array_interface__
+    shape, dtype, strides = tuple(interface["shape"]), np.dtype(interface["typestr"]), interface.get("strides")
+    if dtype != np.float32:
+        mend = f"pass {name}.astype(np.float32) and keep it: it is changed in place"
+        raise TypeError(message(f"dtype of {name}", dtype, "float32", mend))
+    if len(shape) != ndim:
+        raise ValueError(message(name, f"shape {shape}", "2 dimensions, (n, d)" if ndim == 2 else f"{ndim} dimension(s)"))
+    contiguous = tuple(4 * int(np.prod(shape[axis + 1 :])) for axis in range(ndim))
+    if strides is not None and tuple(strides) != contiguous and 0 not in shape:
+        raise ValueError(message(f"{name} is not C-contiguous", mend="pass a contiguous copy and keep it"))
+    if interface["data"][1]:
+        raise ValueError(message(f"{name} is read-only", mend=f"pass {name}.copy() and keep it: it is changed in place"))
+    return backend.arrays("cuda").asarray(array)
+
+
+def _span(array: Any) -> tuple[int, int]:
+    """Return where an array on the device begins and ends."""
+    interface = array.__cuda_array_interface__
+    begin, size = interface["data"][0], np.dtype(interface["typestr"]).itemsize
+    return begin, begin + size * int(np.prod(interface["shape"]))
+
+
+def home(array: Any) -> Any:
+    """Return the array module of the place where ``array`` lies: there the results belong as well."""
+    return backend.arrays("cuda") if on_device(array) else backend.arrays("numba")
+
+
+def all_finite(array: Any) -> bool:
+    """Say whether an array of float32 holds neither NaN nor infinity, wherever it lies."""
+    if on_device(array):
+        return bool(backend.get("cuda").find_not_finite(array) < 0)
+    return bool(np.isfinite(array).all())
+
+
+def check_apart(written: Any, name: str, read: Any, read_name: str) -> None:
     """Raise ValueError where an operation would write into memory that it still reads."""
-    if np.may_share_memory(written, read):
+    if on_device(written):
+        (first, last), (begin, end) = _span(written), _span(read)
+        shared = first < end and begin < last
+    else:
+        shared = np.may_share_memory(written, read)
+    if shared:
         raise ValueError(message(f"{name} and {read_name} share memory", mend=f"pass {read_name}.copy()"))
 
 
@@ -61,17 +107,18 @@ def gram(y: ArrayLike, *, out: F32 | None = None, device: str = "auto", n_thread
         ValueError: ``y`` is not 2-D, has no column or is not finite, ``out`` has another shape, is not contiguous or
             read-only, or the products exceed float32.
     """
+    device = backend.place(device, y=y, out=out)
     rows = as_factors(y, "y")
     d = rows.shape[1]
     if d == 0:
         raise ValueError(message("columns of y", 0, "at least 1"))
     if out is None:
-        out = np.empty((d, d), np.float32)
+        out = home(rows).empty((d, d), np.float32)
     elif as_writable(out, "out").shape != (d, d):
         raise ValueError(message("shape of out", out.shape, f"{(d, d)}"))
     check_apart(out, "out", rows, "y")
     backend.get(device).gram(out, rows, backend.resolve_threads(n_threads))
-    if not np.isfinite(out).all():
+    if not all_finite(out):
         raise ValueError(message("y^T y exceeds float32", mend="scale y down"))
     return out
 
@@ -96,7 +143,8 @@ def gram_eigen(gram: ArrayLike, *, device: str = "auto", n_threads: int | None =
         TypeError: not real numbers.
         ValueError: not square, not symmetric, not finite, or a diagonal entry is negative.
     """
-    matrix = as_factors(gram, "gram")
+    device, arrays = backend.place(device, gram=gram), home(gram)
+    matrix = arrays.to_host(as_factors(gram, "gram"))  # small, and its checks are many
     d = len(matrix)
     if matrix.shape != (d, d) or d == 0:
         raise ValueError(message("shape of gram", matrix.shape, "(d, d) with d at least 1", "pass ops.gram(y)"))
@@ -108,7 +156,7 @@ def gram_eigen(gram: ArrayLike, *, device: str = "auto", n_threads: int | None =
         raise ValueError(message("gram", got, "a positive semidefinite matrix", "pass ops.gram(y)"))
     vectors, values = np.empty((d, d), np.float32), np.empty(d, np.float32)
     backend.get(device).gram_eigen(vectors, values, matrix, backend.resolve_threads(n_threads))
-    return vectors, values
+    return arrays.asarray(vectors), arrays.asarray(values)
 
 
 def rows_rotate(x: F32, q: ArrayLike, *, device: str = "auto", n_threads: int | None = None) -> F32:
@@ -128,6 +176,7 @@ def rows_rotate(x: F32, q: ArrayLike, *, device: str = "auto", n_threads: int | 
         ValueError: ``x`` is not 2-D, not contiguous or read-only, ``q`` has another shape or is not finite, or both
             share memory.
     """
+    device = backend.place(device, x=x, q=q)
     rows, rotation = as_writable(x, "x"), as_factors(q, "q")
     d = rows.shape[1]
     if rotation.shape != (d, d) or d == 0:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 from recsys_fast.ops.csr import Csr, as_csr
 
@@ -24,6 +25,8 @@ def as_factors(array: ArrayLike, name: str, check_finite: bool = True) -> F32:
         TypeError: sparse, or of a dtype that holds no real numbers.
         ValueError: not 2-D, or (with ``check_finite``) NaN, infinite or beyond float32.
     """
+    if on_device(array):
+        return device_factors(array, name, check_finite)
     if hasattr(array, "tocsr"):
         mend = f"pass {name}.toarray(), or use a model that takes sparse input"
         raise TypeError(message(name, type(array).__name__, "a dense 2-D array of factors", mend))
@@ -37,6 +40,23 @@ def as_factors(array: ArrayLike, name: str, check_finite: bool = True) -> F32:
     if check_finite and not _is_finite(factors):
         row, col = np.argwhere(~np.isfinite(factors))[0]
         raise ValueError(message(f"{name}[{row}, {col}]", given[row, col], "a finite float32"))
+    return factors
+
+
+def device_factors(array: Any, name: str, check_finite: bool = True) -> Any:
+    """Return an array on the device as ``(n, d) float32``, contiguous; the same errors as ``as_factors``."""
+    given = backend.arrays("cuda").asarray(array)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(message(name, f"dtype {given.dtype}", "bool, integer or floating point"))
+    if given.ndim != 2:
+        raise ValueError(message(name, f"shape {given.shape}", "2 dimensions, (n, d)"))
+    factors = backend.arrays("cuda").asarray(given, np.float32)
+    if check_finite and given.dtype.kind == "f":
+        where = backend.get("cuda").find_not_finite(factors)
+        if where >= 0:
+            row, col = divmod(where, given.shape[1])
+            got = backend.arrays("cuda").to_host(given[row : row + 1])[0, col]
+            raise ValueError(message(f"{name}[{row}, {col}]", got, "a finite float32"))
     return factors
 
 

@@ -24,6 +24,11 @@ class Case(NamedTuple):
     decay: float = 0.95
     scale: float = 1.0
 
+    @property
+    def steps(self) -> float:
+        """Multiply-adds of one Gram matrix."""
+        return float(self.n) * self.d * self.d
+
     def make(self, seed: int = 0) -> NDArray[np.float32]:
         """Return y ``(n, d)``; the same for the same seed."""
         rng = np.random.default_rng([seed, self.n, self.d])

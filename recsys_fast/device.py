@@ -1,0 +1,185 @@
+"""Arrays on a device, and the CUDA backend behind the same flat signatures as the others.
+
+``Cuda`` wraps the extension ``recsys_fast._cuda`` (tests put the emulated grid in its place): operations called with
+NumPy arrays upload them and copy back what they write; arrays on the device go straight in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_fast.errors import DeviceError, NotSupportedError, message
+
+_CPU_INSTEAD = 'use device="auto" to run on the CPU'
+
+# The arguments that an operation writes, by position in its flat signature; the others are only read. "out" and
+# "in and out" alike. An operation that is not here cannot be called with NumPy arrays.
+WRITTEN: dict[str, tuple[int, ...]] = {
+    "gram": (0,),
+    "gram_eigen": (0, 1),
+    "rows_rotate": (0,),
+}
+
+# Operations that have no kernel and are small: their arrays visit the host, where another backend runs them.
+ON_HOST = frozenset({"gram_eigen"})
+
+
+class NumpyArrays:
+    """The array module of ``cpu`` and ``numba``."""
+
+    def asarray(self, x: Any, dtype: Any = None) -> NDArray[Any]:
+        """Return ``x`` as a C-contiguous array, itself where it is one."""
+        return np.ascontiguousarray(x, dtype)
+
+    def empty(self, shape: Any, dtype: Any) -> NDArray[Any]:
+        """Return an array whose contents are undefined."""
+        return np.empty(shape, dtype)
+
+    def zeros(self, shape: Any, dtype: Any) -> NDArray[Any]:
+        """Return an array of zeros."""
+        return np.zeros(shape, dtype)
+
+    def to_host(self, x: Any) -> NDArray[Any]:
+        """Return ``x`` as a NumPy array."""
+        return np.asarray(x)
+
+    def is_array(self, x: object) -> bool:
+        """Say whether ``x`` is an array of this module."""
+        return isinstance(x, np.ndarray)
+
+
+class CupyArrays:
+    """The array module of ``cuda``: CuPy, with the same few names."""
+
+    def __init__(self) -> None:
+        self.module: Any = importlib.import_module("cupy")
+
+    def asarray(self, x: Any, dtype: Any = None) -> Any:
+        """Return ``x`` as a C-contiguous CuPy array; memory that lies on the device already is shared."""
+        if not isinstance(x, np.ndarray) and not hasattr(x, "__cuda_array_interface__") and hasattr(x, "__dlpack__"):
+            x = self.module.from_dlpack(x)
+        return self.module.ascontiguousarray(self.module.asarray(x), dtype)
+
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        """Return an array whose contents are undefined."""
+        return self.module.empty(shape, dtype)
+
+    def zeros(self, shape: Any, dtype: Any) -> Any:
+        """Return an array of zeros."""
+        return self.module.zeros(shape, dtype)
+
+    def to_host(self, x: Any) -> NDArray[Any]:
+        """Return a copy of ``x`` as a NumPy array."""
+        copy: NDArray[Any] = self.module.asnumpy(self.asarray(x))
+        return copy
+
+    def is_array(self, x: object) -> bool:
+        """Say whether ``x`` is an array of this module."""
+        return isinstance(x, self.module.ndarray)
+
+
+def on_device(x: object) -> bool:
+    """Say whether ``x`` lies on a GPU: CuPy, PyTorch, numba, anything with the CUDA array interface or DLPack."""
+    if x is None or isinstance(x, np.ndarray | int | float | list | tuple):
+        return False
+    if hasattr(x, "__cuda_array_interface__"):
+        return True
+    find = getattr(x, "__dlpack_device__", None)
+    return find is not None and find()[0] in (2, 13)  # kDLCUDA, kDLCUDAManaged
+
+
+class Cuda(ModuleType):
+    """The operations of an extension module for CUDA, for host arrays as well.
+
+    Args:
+        module: ``recsys_fast._cuda``, or the emulated grid.
+        arrays: its array module.
+        index: number of the device.
+        host: the module of a CPU backend, for the operations in ``ON_HOST``.
+    """
+
+    def __init__(self, module: Any, arrays: Any, index: int, host: ModuleType) -> None:
+        super().__init__(module.__name__)
+        self._module, self._arrays, self._index, self._host = module, arrays, index, host
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the operation ``name``; made on first use, then an attribute."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        native = None if name in ON_HOST else getattr(self._module, name, None)
+        if native is None and name not in ON_HOST:
+            raise NotSupportedError(message(f"{name} has no CUDA kernel in this version", mend=_CPU_INSTEAD))
+
+        def call(*arguments: Any) -> Any:
+            return self._visit_host(name, arguments) if native is None else self._call(name, native, arguments)
+
+        setattr(self, name, call)
+        return call
+
+    def _call(self, name: str, native: Any, arguments: tuple[Any, ...]) -> Any:
+        """Call a native operation; NumPy arrays go to the device, and those that it writes come back."""
+        self._module.set_device(self._index)
+        there: dict[int, Any] = {}  # an array that is given twice goes once
+        for argument in arguments:
+            if isinstance(argument, np.ndarray) and id(argument) not in there:
+                there[id(argument)] = self._arrays.asarray(argument)
+        result = native(*(there.get(id(argument), argument) for argument in arguments))
+        if there:
+            for position in WRITTEN[name]:
+                host = arguments[position]
+                if isinstance(host, np.ndarray) and host.size:
+                    host[...] = self._arrays.to_host(there[id(host)])
+        return result
+
+    def _visit_host(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Run an operation on the host; arrays on the device that it writes are written there again."""
+        hosts = [self._arrays.to_host(a) if on_device(a) else a for a in arguments]
+        result = getattr(self._host, name)(*hosts)
+        for position in WRITTEN[name]:
+            if on_device(arguments[position]):
+                self._arrays.asarray(arguments[position])[...] = self._arrays.asarray(hosts[position])
+        return result
+
+
+def load() -> tuple[Any, Any]:
+    """Return the extension module and its array module.
+
+    Raises:
+        DeviceError: one of them, the driver or a device is missing; the message says which, and how to get it.
+    """
+    what = "device='cuda' is not available"
+    try:
+        module = importlib.import_module("recsys_fast._cuda")
+    except ImportError as error:
+        mend = 'install the CUDA toolkit, so that "nvcc" is found, and run "pip install ." again; or ' + _CPU_INSTEAD
+        reason = "recsys_fast._cuda was not built" if "No module named" in str(error) else str(error)
+        raise DeviceError(message(f"{what} ({reason})", mend=mend)) from None
+    check_probe(module.probe())
+    try:
+        arrays = CupyArrays()
+    except ImportError as error:
+        mend = 'pip install "recsys_fast[cuda]"; or ' + _CPU_INSTEAD
+        raise DeviceError(message(f"{what} (CuPy: {error})", mend=mend)) from None
+    return module, arrays
+
+
+def check_probe(probe: tuple[int, int, int, str]) -> None:
+    """Raise DeviceError with reason and fix where ``_cuda.probe()`` found no driver, an old one, or no device."""
+    driver, runtime, n_devices, error = probe
+    what = "device='cuda' is not available"
+    if driver == 0:
+        mend = "install the NVIDIA driver, or in a container pass the GPU through; or " + _CPU_INSTEAD
+        raise DeviceError(message(f"{what} (no NVIDIA driver: {error})", mend=mend))
+    if driver // 1000 < runtime // 1000:
+        got = f"a driver for CUDA {driver // 1000}.{driver % 1000 // 10}"
+        expected = f"one for CUDA {runtime // 1000}.0 or newer"
+        mend = "update the driver, or build with an older CUDA toolkit; or " + _CPU_INSTEAD
+        raise DeviceError(message(what, got, expected, mend))
+    if n_devices == 0:
+        mend = "look at nvidia-smi and CUDA_VISIBLE_DEVICES; or " + _CPU_INSTEAD
+        raise DeviceError(message(f"{what} (no CUDA device is visible{': ' + error if error else ''})", mend=mend))

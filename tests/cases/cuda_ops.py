@@ -1,0 +1,24 @@
+"""Which tests run on CUDA: emulated with ``pytest -m cuda_emulated``, on hardware with ``pytest -m gpu``.
+
+A test that takes ``device`` runs there if its file is listed. A case that is too much for the emulated grid is left to
+the hardware: each thread of a kernel costs some 30 ns, a barrier or shuffle 50 to 90 ns, a watched access to shared
+memory 5 to 10 ns, so that a multiply-add of a tiled product costs about 5 ns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Test files, with the tests in them that are left out and why.
+TESTS: dict[str, dict[str, str]] = {
+    "tests/ops/test_gram.py": {},
+}
+
+# Elementary steps (multiply-adds, comparisons) that a case may take: some 2 s.
+MOST_STEPS = 4e8
+
+
+def steps(case: Any) -> float:
+    """Return how many elementary steps a case takes: its ``steps`` where it says, else 0."""
+    found = getattr(case, "steps", 0)
+    return float(found() if callable(found) else found)

@@ -60,6 +60,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   pybind11::register_local_exception_translator(&bindings::translate);
   bindings::bind_device(m);
   bindings::bind_gram(m);
+  bindings::bind_sgd(m);
 #ifdef RECSYS_FAST_EMULATED_GRID
   bindings::bind_emulated(m);
 #endif

@@ -30,15 +30,17 @@
 
 namespace recsys_fast {
 
-// 16 warps: on real data a level has some ten to fifty samples, and a level waits for its slowest warp.
-constexpr int kLevelWarps = 16;
 // 4 warps: a block ends with its slowest user, so blocks are small.
 constexpr int kUserWarps = 4;
 
-// Memory of a stage. Small under emulation, where the cases are, so that they have many stages.
+// kLevelWarps: on real data a level has some ten to fifty samples, and it waits for its slowest warp: 16. The emulated
+// grid pays for every idle thread at a barrier.
+// kStageBytes: memory of a stage. Small where the cases are, so that they have many stages.
 #ifdef RECSYS_FAST_EMULATED_GRID
+constexpr int kLevelWarps = 4;
 constexpr int64_t kStageBytes = int64_t{12} << 10;
 #else
+constexpr int kLevelWarps = 16;
 constexpr int64_t kStageBytes = int64_t{2} << 30;
 #endif
 

@@ -179,17 +179,22 @@ def place(device: str, **arrays: Any) -> str:
         TypeError: some lie on a device and others do not, or ``device`` is not where they lie.
     """
     there = [name for name, array in arrays.items() if devices.on_device(array)]
-    if not there:
-        return device
-    for name, array in arrays.items():
-        if array is not None and name not in there:
-            got = f"{there[0]} on the device and {name} ({type(array).__name__}) in host memory"
-            raise TypeError(message("arrays of one operation", got, "all in one place", f"pass cupy.asarray({name})"))
-    if device == "auto":
-        return "cuda"
-    if not device.startswith("cuda"):
-        mend = f'use device="auto", or pass cupy.asnumpy({there[0]})'
-        raise TypeError(message(f"{there[0]} with device={device!r}", "an array on the device", "a host array", mend))
+    if there:
+        for name, array in arrays.items():
+            if array is not None and name not in there:
+                got = f"{there[0]} on the device and {name} ({type(array).__name__}) in host memory"
+                raise TypeError(
+                    message("arrays of one operation", got, "all in one place", f"pass cupy.asarray({name})")
+                )
+        if device in ("cpu", "numba"):
+            mend = f'use device="auto", or pass cupy.asnumpy({there[0]})'
+            raise TypeError(
+                message(f"{there[0]} with device={device!r}", "an array on the device", "a host array", mend)
+            )
+        device = "cuda" if device == "auto" else device
+    if isinstance(device, str) and device.startswith("cuda"):
+        resolve_device(device)
+        _cuda()[0].set_device(int(device[5:] or 0))  # what is allocated next lies there
     return device
 
 

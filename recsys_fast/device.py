@@ -84,6 +84,10 @@ class CupyArrays:
         copy: NDArray[Any] = self.module.asnumpy(self.asarray(x))
         return copy
 
+    def stream(self) -> int:
+        """Return the handle of the stream that CuPy uses now: ours as well, so that both stay in order."""
+        return int(self.module.cuda.get_current_stream().ptr)
+
     def is_array(self, x: object) -> bool:
         """Say whether ``x`` is an array of this module."""
         return isinstance(x, self.module.ndarray)
@@ -130,6 +134,7 @@ class Cuda(ModuleType):
     def _call(self, name: str, native: Any, arguments: tuple[Any, ...]) -> Any:
         """Call a native operation; NumPy arrays go to the device, and those that it writes come back."""
         self._module.set_device(self._index)
+        self._module.set_stream(self._arrays.stream())
         there: dict[int, Any] = {}  # an array that is given twice goes once
         for argument in arguments:
             if isinstance(argument, np.ndarray) and id(argument) not in there:

@@ -10,6 +10,7 @@ import pytest
 
 import recsys_fast as rf
 from recsys_fast.cli.arguments import make_parser
+from recsys_fast.device import ON_HOST, WRITTEN
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -78,7 +79,14 @@ def test_table_of_operations_is_complete() -> None:
     helpers = {"as_csr", "make_state"}  # and the classes of arguments and results
     operations = [name for name in rf.ops.__all__ if name[0].islower() and name not in helpers]
     assert sorted(row[0] for row in cells) == sorted(operations)
-    for name, _, native, loops, test, benchmark in cells:
+    kernels = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "csrc" / "cuda").glob("*.cu"))
+    for name, _, native, device, loops, test, benchmark in cells:
+        if device.endswith(".cu"):
+            assert f"{name}<Cuda>" in _read(f"csrc/cuda/{device}"), name
+            assert name in WRITTEN, name
+        else:
+            assert f"{name}<Cuda>(" not in kernels, name
+            assert (device == "on the host") == (name in ON_HOST), name
         assert f"{name}<Cpu>" in _read(f"csrc/cpu/{native}"), name
         assert f"def {name}(" in _read(f"recsys_fast/_numba/{loops}"), name
         assert f"{name}(" in _read(test), name

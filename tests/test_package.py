@@ -106,7 +106,9 @@ def test_package_is_typed() -> None:
     assert any((Path(place) / "py.typed").is_file() for place in recsys_fast.__path__)
 
 
-HEADERS = sorted(str(path.relative_to(ROOT / "csrc")) for path in (ROOT / "csrc").rglob("*.h"))
+# Kernels' headers stand on the emulated grid here; what stands on the CUDA toolkit is compiled where that is.
+ON_TOOLKIT = {"cuda/hardware.h"}
+HEADERS = sorted({str(path.relative_to(ROOT / "csrc")) for path in (ROOT / "csrc").rglob("*.h")} - ON_TOOLKIT)
 
 
 def _compile_errors(include: str, *folders: Path | str) -> str:
@@ -115,6 +117,7 @@ def _compile_errors(include: str, *folders: Path | str) -> str:
     if not compiler:
         pytest.skip("no C++ compiler")
     command = [compiler, "-std=gnu++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-xc++", "-"]
+    command += ["-Wno-unknown-pragmas", "-DRECSYS_FAST_EMULATED_GRID"]
     command += [f"-I{folder}" for folder in folders]
     source = f'#include "{include}"\n'
     done = subprocess.run(command, input=source, capture_output=True, text=True, timeout=240)

@@ -52,10 +52,11 @@ class Array {
     data_ = reinterpret_cast<T*>(data[0].cast<uintptr_t>());
     if (!std::is_const_v<T> && data[1].cast<bool>()) throw py::value_error(std::string(name) + ": read-only array");
     if (size_ != 0) check_on_device(data_, name);
-    // What the producer still does on a stream of its own must end first; 1 is the one that we use as well.
+    // What the producer still does on another stream must end first; 1 is the default one.
     if (interface.contains("stream") && !interface["stream"].is_none()) {
       const auto stream = interface["stream"].cast<uintptr_t>();
-      if (stream > 2) synchronize(Stream{reinterpret_cast<decltype(Stream::handle)>(stream)});
+      const auto handle = reinterpret_cast<decltype(Stream::handle)>(stream == 1 ? 0 : stream);
+      if (handle != current_stream().handle) synchronize(Stream{handle});
     }
   }
   Array(const Array&) = delete;

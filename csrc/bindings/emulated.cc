@@ -12,6 +12,7 @@ class Memory {
  public:
   Memory(int64_t bytes, int device) : bytes_(bytes) {
     if (bytes == 0) return;
+    if (device < 0) device = emulated::pretend().device;
     data_ = static_cast<char*>(emulated::allocate(static_cast<size_t>(bytes), device));
     if (data_ == nullptr) throw DeviceOutOfMemory(static_cast<uint64_t>(bytes), emulated::free_bytes());
   }
@@ -34,7 +35,7 @@ class Memory {
 
 void bind_emulated(py::module_& m) {
   py::class_<Memory>(m, "Memory")
-      .def(py::init<int64_t, int>(), py::arg("bytes"), py::arg("device") = 0)
+      .def(py::init<int64_t, int>(), py::arg("bytes"), py::arg("device") = -1)
       .def_property_readonly("pointer", &Memory::pointer)
       .def("view", &Memory::view, py::keep_alive<0, 1>());
   m.def("allow_launches", &emulated::allow_launches);

@@ -88,6 +88,8 @@ inline void check_on_device(const void* data, const char* name) {
   }
 }
 
+#ifdef __CUDACC__  // the bindings need nothing of the following
+
 // A pointer into shared memory; on the emulated grid its loads and stores are watched.
 template <class T>
 class Shared {
@@ -115,6 +117,8 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, St
   kernel<<<grid, block, shared_bytes, stream.handle>>>(static_cast<P>(arguments)...);
   check_cuda(cudaGetLastError(), "kernel launch");
 }
+
+#endif
 
 }  // namespace recsys_fast
 

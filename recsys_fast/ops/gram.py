@@ -25,7 +25,8 @@ def as_writable(array: object, name: str, ndim: int = 2) -> F32:
         ValueError: not of ``ndim`` dimensions, not C-contiguous, or read-only.
     """
     if on_device(array):
-        return device_writable(array, name, ndim)
+        there: F32 = device_writable(array, name, ndim)
+        return there
     if not isinstance(array, np.ndarray):
         raise TypeError(message(name, type(array).__name__, "a NumPy array, which is changed in place"))
     if array.dtype != np.float32:
@@ -51,12 +52,14 @@ def device_writable(array: Any, name: str, ndim: int = 2) -> Any:
         mend = f"pass {name}.astype(np.float32) and keep it: it is changed in place"
         raise TypeError(message(f"dtype of {name}", dtype, "float32", mend))
     if len(shape) != ndim:
-        raise ValueError(message(name, f"shape {shape}", "2 dimensions, (n, d)" if ndim == 2 else f"{ndim} dimension(s)"))
+        expected = "2 dimensions, (n, d)" if ndim == 2 else f"{ndim} dimension(s)"
+        raise ValueError(message(name, f"shape {shape}", expected))
     contiguous = tuple(4 * int(np.prod(shape[axis + 1 :])) for axis in range(ndim))
     if strides is not None and tuple(strides) != contiguous and 0 not in shape:
         raise ValueError(message(f"{name} is not C-contiguous", mend="pass a contiguous copy and keep it"))
     if interface["data"][1]:
-        raise ValueError(message(f"{name} is read-only", mend=f"pass {name}.copy() and keep it: it is changed in place"))
+        mend = f"pass {name}.copy() and keep it: it is changed in place"
+        raise ValueError(message(f"{name} is read-only", mend=mend))
     return backend.arrays("cuda").asarray(array)
 
 

@@ -26,7 +26,8 @@ def as_factors(array: ArrayLike, name: str, check_finite: bool = True) -> F32:
         ValueError: not 2-D, or (with ``check_finite``) NaN, infinite or beyond float32.
     """
     if on_device(array):
-        return device_factors(array, name, check_finite)
+        there: F32 = device_factors(array, name, check_finite)
+        return there
     if hasattr(array, "tocsr"):
         mend = f"pass {name}.toarray(), or use a model that takes sparse input"
         raise TypeError(message(name, type(array).__name__, "a dense 2-D array of factors", mend))

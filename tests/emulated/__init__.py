@@ -29,7 +29,8 @@ class EmulatedArray:
     def __cuda_array_interface__(self) -> dict[str, Any]:
         pointer = self._memory.pointer + self._offset if self.size else 0
         data = (pointer, False)
-        return {"shape": self.shape, "typestr": self.dtype.str, "data": data, "strides": None, "version": 3, "stream": 1}
+        described = {"shape": self.shape, "typestr": self.dtype.str, "data": data}
+        return described | {"strides": None, "version": 3, "stream": 1}
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -70,7 +71,7 @@ class EmulatedArrays:
     def __init__(self, module: Any) -> None:
         self.module = module
 
-    def empty(self, shape: Any, dtype: Any, device: int = 0) -> EmulatedArray:
+    def empty(self, shape: Any, dtype: Any, device: int = -1) -> EmulatedArray:
         shape = tuple(shape) if np.iterable(shape) else (int(shape),)
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         return EmulatedArray(self.module.Memory(size, device), shape, dtype)
@@ -78,7 +79,7 @@ class EmulatedArrays:
     def zeros(self, shape: Any, dtype: Any) -> EmulatedArray:
         return self.asarray(np.zeros(shape, dtype))
 
-    def asarray(self, x: Any, dtype: Any = None, device: int = 0) -> EmulatedArray:
+    def asarray(self, x: Any, dtype: Any = None, device: int = -1) -> EmulatedArray:
         if isinstance(x, EmulatedArray):
             if dtype is None or x.dtype == dtype:
                 return x
@@ -91,6 +92,9 @@ class EmulatedArrays:
 
     def to_host(self, x: Any) -> NDArray[Any]:
         return x.get() if isinstance(x, EmulatedArray) else np.asarray(x)
+
+    def stream(self) -> int:
+        return 0
 
     def is_array(self, x: object) -> bool:
         return isinstance(x, EmulatedArray)

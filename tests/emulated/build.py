@@ -54,13 +54,18 @@ def compiler() -> str:
     return os.environ.get("CXX", "g++")
 
 
-def _flags(source: Path) -> list[str]:
+def _environment() -> dict[str, str]:
+    """Return the environment of a compiler: without the sanitizers that Python may run under."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
+def _flags(source: Path, sanitize: bool) -> list[str]:
     flags = [*FLAGS, *DEFINES, f"-I{CSRC}", "-O1" if source.parent.name == "bindings" else "-O2"]
     if source.parent.name == "bindings":
         import pybind11
 
         flags += ["-isystem", sysconfig.get_paths()["include"], "-isystem", pybind11.get_include()]
-    return [*flags, *SANITIZERS] if sanitized() else flags
+    return [*flags, *SANITIZERS] if sanitize else flags
 
 
 def _closure(source: Path, extra: tuple[str, ...]) -> set[Path]:
@@ -76,20 +81,21 @@ def _closure(source: Path, extra: tuple[str, ...]) -> set[Path]:
     return found
 
 
-def compile_objects(files: list[Path], extra: tuple[str, ...] = ()) -> list[Path]:
+def compile_objects(files: list[Path], extra: tuple[str, ...] = (), sanitize: bool = False) -> list[Path]:
     """Compile files as C++ for the emulated grid, several at a time, and return the objects."""
-    version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+    asked = [compiler(), "--version"]
+    version = subprocess.run(asked, env=_environment(), capture_output=True, text=True, check=True).stdout
     CACHE.mkdir(parents=True, exist_ok=True)
 
     def one(source: Path) -> Path:
-        flags = [*_flags(source), *extra]
+        flags = [*_flags(source, sanitize), *extra]
         content = b"".join(path.read_bytes() for path in sorted(_closure(source, extra)))
         key = hashlib.sha256(f"{version} {flags}".encode() + content).hexdigest()[:16]
         target = CACHE / f"{source.parent.name}_{source.stem}_{key}.o"
         if not target.exists():
             part = target.with_suffix(f".{os.getpid()}.part")
             command = [compiler(), *flags, "-x", "c++", "-c", str(source), "-o", str(part)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
             part.replace(target)
@@ -99,15 +105,15 @@ def compile_objects(files: list[Path], extra: tuple[str, ...] = ()) -> list[Path
         return list(pool.map(one, files))
 
 
-def link(objects: list[Path], name: str, flags: list[str]) -> Path:
+def link(objects: list[Path], name: str, flags: list[str], sanitize: bool = False) -> Path:
     """Link objects; the name of the result holds a hash of theirs."""
     key = hashlib.sha256(" ".join([*flags, *(o.name for o in objects)]).encode()).hexdigest()[:16]
     target = CACHE / f"{name}_{key}"
     if not target.exists():
         part = target.with_suffix(f".{os.getpid()}.part")
-        more = SANITIZERS if sanitized() else []
+        more = SANITIZERS if sanitize else []
         command = [compiler(), *more, *map(str, objects), *flags, "-pthread", "-o", str(part)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr)
         part.replace(target)
@@ -116,7 +122,8 @@ def link(objects: list[Path], name: str, flags: list[str]) -> Path:
 
 def build() -> Path:
     """Return the module's file, built where it is not there."""
-    return link(compile_objects(sources()), MODULE, ["-shared"])
+    sanitize = sanitized()
+    return link(compile_objects(sources(), sanitize=sanitize), MODULE, ["-shared"], sanitize)
 
 
 def load() -> ModuleType:

@@ -242,6 +242,56 @@ RF_CASE(injected_failures) {
   CHECK(emulated::live_allocations() == 1);
 }
 
+__global__ void grids_kernel(int* out) {
+  const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+  const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+  __syncthreads();
+  out[block * blockDim.x * blockDim.y * blockDim.z + thread] = static_cast<int>(thread);
+}
+
+RF_CASE(grids_and_blocks_of_three_dimensions) {
+  DeviceBuffer<int> out(24 * 30);
+  launch(grids_kernel, dim3(2, 3, 4), dim3(5, 3, 2), 0, current_stream(), out.data());
+  for (int i = 0; i < 24 * 30; ++i) CHECK_AT(out.data()[i] == i % 30, i);
+}
+
+__global__ void count_kernel(int* out) {
+  const int n = __syncthreads_count(threadIdx.x % 3 == 0);
+  const int any = __syncthreads_or(threadIdx.x == 40), all = __syncthreads_and(threadIdx.x < 40);
+  if (threadIdx.x == 7) out[0] = n + 100 * any + 1000 * all;
+}
+
+RF_CASE(barriers_count) {
+  DeviceBuffer<int> out(1);
+  run(count_kernel, 1, 64, out.data());
+  CHECK(out.data()[0] == 22 + 100);
+}
+
+// Only for the address sanitizer, which ends the process.
+__global__ void overrun_kernel(float* out, int at, bool store, bool shared) {
+  RF_SHARED(float, few, 8);
+  few[threadIdx.x % 8] = 0.0f;  // one thread runs
+  if (shared) few.data()[8] = 1.0f;
+  if (store) {
+    out[at] = 1.0f;
+  } else {
+    few[0] = out[at];
+  }
+}
+
+void plant(const std::string& fault) {
+  DeviceBuffer<float> out(10), gone(10);
+  float* freed = gone.data();
+  gone = DeviceBuffer<float>();
+  if (fault == "store") run(overrun_kernel, 1, 1, out.data(), 10, true, false);
+  if (fault == "load") run(overrun_kernel, 1, 1, out.data(), -1, false, false);
+  if (fault == "freed") run(overrun_kernel, 1, 1, freed, 0, true, false);
+  if (fault == "shared") run(overrun_kernel, 1, 1, out.data(), 0, true, true);
+}
+
 }  // namespace
 
-int main() { return test::run_all(); }
+int main(int n, char** arguments) {
+  if (n > 1) plant(arguments[1]);
+  return test::run_all();
+}

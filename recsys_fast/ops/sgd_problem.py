@@ -242,13 +242,12 @@ def prepare(
 
     ``weights`` True takes the matrix's values as they are.
     """
-    device = backend.place(device, users=users, items=items, user_bias=user_bias, item_bias=item_bias)
+    states = state[1:3] if isinstance(state, OptimizerState) else (None, None)
+    tables = {"users": users, "items": items, "user_bias": user_bias, "item_bias": item_bias}
+    device = backend.place(device, **tables, **dict(zip(("state.users", "state.items"), states, strict=True)))
     place, finite = _place(device, n_threads), _flag(check_finite, "check_finite")
     there, on_cuda = place["device"], place["device"].startswith("cuda")
     if on_cuda:
-        if user_features is not None or item_features is not None:
-            mend = 'fit the vectors of features with device="cpu"'
-            raise NotSupportedError(message("features have no CUDA kernel in this version", mend=mend))
         place["device"] = backend.resolve_device("auto")  # matrices lie in host memory, and are checked there
     if frozen not in FROZEN:
         raise ValueError(message("frozen", repr(frozen), "one of " + ", ".join(FROZEN)))
@@ -285,6 +284,8 @@ def prepare(
     for (a, name), (b, other) in itertools.combinations(zip(tables, names, strict=True), 2):
         if a.size and b.size:
             check_apart(a, name, b, other)
+    if on_cuda and (user_features is not None or item_features is not None):
+        raise NotSupportedError(message("features have no CUDA kernel in this version", mend='use device="cpu"'))
     tail = (
         code, _number(learning_rate, "learning_rate"), _number(regularization, "regularization"), FROZEN[frozen],
         counter(seed, "seed", 64), counter(epoch, "epoch", 32), _flag(deterministic, "deterministic"),

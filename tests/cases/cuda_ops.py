@@ -13,6 +13,7 @@ from typing import Any
 TESTS: dict[str, dict[str, str]] = {
     "tests/ops/test_gram.py": {},
     "tests/ops/test_sgd.py": {},
+    "tests/ops/test_sgd_input.py": {},
 }
 
 # Elementary steps (multiply-adds, comparisons) that a case may take: some 2 s.

@@ -13,7 +13,7 @@ from recsys_fast import backend
 from recsys_fast.errors import DivergedError, NotSupportedError, message
 from recsys_fast.models.inputs import column_counts
 from recsys_fast.ops import Csr
-from recsys_fast.ops.unchecked import run_unchecked
+from recsys_fast.ops.unchecked import device_finite, run_unchecked
 
 if TYPE_CHECKING:
     from recsys_fast.models.sgd_factors import SgdFactorModel
@@ -210,9 +210,7 @@ class SgdTrainer:
             target[...] = source
 
     def _finite(self, table: Any) -> bool:
-        if self.sgd.tables is self.tables:
-            return finite(table)
-        return bool(backend.get(self.model.device).find_not_finite(table) < 0)
+        return finite(table) if self.sgd.tables is self.tables else device_finite(table, self.model.device)
 
     def publish(self) -> None:
         """Bring the model's tables up to date."""

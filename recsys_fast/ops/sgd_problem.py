@@ -242,9 +242,10 @@ def prepare(
 
     ``weights`` True takes the matrix's values as they are.
     """
-    states = state[1:3] if isinstance(state, OptimizerState) else (None, None)
-    tables = {"users": users, "items": items, "user_bias": user_bias, "item_bias": item_bias}
-    device = backend.place(device, **tables, **dict(zip(("state.users", "state.items"), states, strict=True)))
+    given = {"users": users, "items": items, "user_bias": user_bias, "item_bias": item_bias}
+    if isinstance(state, OptimizerState):
+        given |= {"state.users": state.users, "state.items": state.items}
+    device = backend.place(device, **given)
     place, finite = _place(device, n_threads), _flag(check_finite, "check_finite")
     there, on_cuda = place["device"], place["device"].startswith("cuda")
     if on_cuda:

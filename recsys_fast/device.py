@@ -17,6 +17,8 @@ from recsys_fast.errors import DeviceError, NotSupportedError, message
 
 _CPU_INSTEAD = 'use device="auto" to run on the CPU'
 
+_SGD_TABLES = tuple(range(10))  # rows, biases, the optimizer's numbers; frozen ones come back as they were
+
 # The arguments that an operation writes, by position in its flat signature; the others are only read. "out" and
 # "in and out" alike. An operation that is not here cannot be called with NumPy arrays.
 WRITTEN: dict[str, tuple[int, ...]] = {
@@ -36,6 +38,10 @@ WRITTEN: dict[str, tuple[int, ...]] = {
     "sample_negatives": (0,),
     "topk": (0, 1),
     "validate_csr": (),
+    "bpr_epoch": _SGD_TABLES,
+    "warp_epoch": _SGD_TABLES,
+    "logistic_epoch": _SGD_TABLES,
+    "rating_epoch": _SGD_TABLES,
 }
 
 # Operations that have no kernel and are small: their arrays visit the host, where another backend runs them.

@@ -138,7 +138,7 @@ py::tuple bpr(const py::args& positional) {
   const SgdProblem problem = arrays.read(args);
   const double* weights = cdf.read(problem.items.n);
   const int n_threads = args.next_as<int>();
-  return run([&] { return bpr_epoch<Cpu>(problem, weights, n_candidates, n_threads); });
+  return run([&] { return bpr_epoch<Device>(problem, weights, n_candidates, n_threads); });
 }
 
 py::tuple warp(const py::args& positional) {
@@ -149,7 +149,7 @@ py::tuple warp(const py::args& positional) {
   const SgdProblem problem = arrays.read(args);
   const double* weights = cdf.read(problem.items.n);
   const int n_threads = args.next_as<int>();
-  return run([&] { return warp_epoch<Cpu>(problem, weights, max_trials, k_os, n_os, n_threads); });
+  return run([&] { return warp_epoch<Device>(problem, weights, max_trials, k_os, n_os, n_threads); });
 }
 
 py::tuple logistic(const py::args& positional) {
@@ -160,7 +160,7 @@ py::tuple logistic(const py::args& positional) {
   const SgdProblem problem = arrays.read(args);
   const double* weights = cdf.read(problem.items.n);
   const int n_threads = args.next_as<int>();
-  return run([&] { return logistic_epoch<Cpu>(problem, weights, n_negatives, n_threads); });
+  return run([&] { return logistic_epoch<Device>(problem, weights, n_negatives, n_threads); });
 }
 
 py::tuple rating(const py::args& positional) {
@@ -170,7 +170,7 @@ py::tuple rating(const py::args& positional) {
   const auto loss = static_cast<SgdRatingLoss>(args.next_as<int>());
   const SgdProblem problem = arrays.read(args);
   const int n_threads = args.next_as<int>();
-  return run([&] { return rating_epoch<Cpu>(problem, mean, loss, n_threads); });
+  return run([&] { return rating_epoch<Device>(problem, mean, loss, n_threads); });
 }
 
 }  // namespace

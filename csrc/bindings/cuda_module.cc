@@ -65,6 +65,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_negatives(m);
   bindings::bind_rank_metrics(m);
   bindings::bind_topk(m);
+  bindings::bind_sgd(m);
 #ifdef RECSYS_FAST_EMULATED_GRID
   bindings::bind_emulated(m);
 #endif

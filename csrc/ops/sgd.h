@@ -37,6 +37,7 @@ struct SgdProblem {
   uint32_t epoch;
   // true: blocks of users x items that share nothing run in parallel, and the bits do not depend on n_threads; where
   // that is impossible (features, k-th order statistics) the epoch is sequential. false: no order between users.
+  // CUDA has neither features nor k-th order statistics.
   bool deterministic;
 };
 

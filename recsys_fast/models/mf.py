@@ -49,7 +49,7 @@ class MF(SgdFactorModel):
         balance_exponent: of ``balance``, from 0 to 1.
         identity: whether users (items) with features also have vectors of their own.
         deterministic: False lets threads update without regard to each other, which depends on their timing.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda"; on a GPU without features or SVD++.
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast.errors import DivergedError, message
+from recsys_fast.errors import DivergedError, NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import F32
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
@@ -28,6 +28,7 @@ from recsys_fast.models.sgd_training import (
     SgdTrainer,
     balanced_rates,
     finite,
+    on_cuda,
     working_bytes,
 )
 from recsys_fast.ops import Csr
@@ -127,6 +128,9 @@ class SgdFactorModel(SgdTables):
     def _check_given(self, matrix: Csr, **given: Any) -> dict[str, Any]:
         users = check_features(given.get("user_features"), "user_features", "user", matrix.n_rows)
         items = check_features(given.get("item_features"), "item_features", "item", matrix.n_cols)
+        if (users is not None or items is not None or self._interacted()) and on_cuda(self):
+            what = "users whose items are features (SVD++)" if users is None and items is None else "features"
+            raise NotSupportedError(message(f"{what}: no CUDA kernel in this version", mend='use device="cpu"'))
         return {"_user_features": users, "_item_features": items}
 
     def _partial_fit_all(self, user_items: Any, n_epochs: int) -> Self:
@@ -170,9 +174,11 @@ class SgdFactorModel(SgdTables):
         tables |= {"users": start.copy(), "items": self.item_factors_, "item_bias": self._composed_bias(1)}
         if self._user_biased():
             tables["user_bias"] = start_bias.copy()
-        sgd = self._sgd(tables, self._weighted(given), _NO_F32, FOLD_USERS)
+        host = self._sgd(tables, self._weighted(given), _NO_F32, FOLD_USERS)
+        sgd = host.placed()
         for epoch in range(self.n_epochs):
             sgd.run(epoch)
+        sgd.fetch(host.tables)
         self._check_folded(tables)
         return tables["users"], tables["user_bias"]
 

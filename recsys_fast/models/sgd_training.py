@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast import backend
-from recsys_fast.errors import DivergedError, message
+from recsys_fast.errors import DivergedError, NotSupportedError, message
 from recsys_fast.models.inputs import column_counts
 from recsys_fast.ops import Csr
-from recsys_fast.ops.unchecked import run_unchecked
+from recsys_fast.ops.unchecked import device_finite, run_unchecked
 
 if TYPE_CHECKING:
     from recsys_fast.models.sgd_factors import SgdFactorModel
@@ -105,9 +105,39 @@ class Sgd(NamedTuple):
     cdf: NDArray[np.float64]
     purpose: int
 
+    def placed(self) -> Sgd:
+        """Return the same with copies of all arrays on the model's device; itself on the CPU."""
+        if not on_cuda(self.model):
+            return self
+        asarray, matrix = backend.arrays(self.model.device).asarray, self.matrix
+        values = None if matrix.values is None else asarray(matrix.values)
+        return self._replace(
+            tables=tuple(map(asarray, self.tables)),
+            matrix=matrix._replace(row_ptr=asarray(matrix.row_ptr), col_idx=asarray(matrix.col_idx), values=values),
+            rates=asarray(self.rates),
+            features=tuple(map(asarray, self.features)),
+            cdf=asarray(self.cdf),
+        )
+
+    def fetch(self, tables: tuple[NDArray[Any], ...]) -> None:
+        """Copy the tables of ``placed()`` that its epochs changed back into ``tables``."""
+        if self.tables is tables:
+            return
+        arrays, frozen = backend.arrays(self.model.device), _FROZEN[self.purpose]
+        for at, (target, source) in enumerate(zip(tables, self.tables, strict=True)):
+            if target.size and not (frozen == 1 and at % 2 == 1) and not (frozen == 2 and at % 2 == 0):
+                np.copyto(target, arrays.to_host(source))
+
     def run(self, epoch: int) -> tuple[float, int, int]:
-        """Train one epoch; return the sum of the loss, the number of samples, and of samples without a negative."""
+        """Train one epoch; return the sum of the loss, the number of samples, and of samples without a negative.
+
+        Raises:
+            NotSupportedError: items are folded in as negatives on CUDA, where that would not be deterministic.
+        """
         model, matrix = self.model, self.matrix
+        if self.purpose == PUSH_ITEMS and on_cuda(model):
+            mend = 'set_params(device="cpu") first'
+            raise NotSupportedError(message("folding items in has no CUDA kernel in this version", mend=mend))
         rate = learning_rate_at(model.schedule, model.learning_rate, epoch, model.n_epochs)
         n_threads = model.n_threads
         deterministic = model.deterministic or self.purpose != FIT
@@ -122,8 +152,15 @@ class Sgd(NamedTuple):
         return float(loss), int(trained), int(skipped)
 
 
+def on_cuda(model: SgdFactorModel) -> bool:
+    """Say whether a model trains on a GPU."""
+    return backend.resolve_device(model.device).startswith("cuda")
+
+
 class SgdTrainer:
     """Trains the tables of a model in place, and keeps a copy of the last finished epoch beside them.
+
+    On CUDA both stay on the device from epoch to epoch, and ``publish`` copies the tables into the model's.
 
     Args:
         model: its tables are trained, and its caches dropped, epoch by epoch.
@@ -131,7 +168,7 @@ class SgdTrainer:
     """
 
     def __init__(self, model: SgdFactorModel, sgd: Sgd) -> None:
-        self.model, self.sgd = model, sgd
+        self.model, self.tables, self.sgd = model, sgd.tables, sgd.placed()
         self.kept: tuple[NDArray[Any], ...] | None = None
         self.dirty = self.told = False
 
@@ -147,7 +184,7 @@ class SgdTrainer:
         done = self.model.n_epochs_ if self.model.is_fitted else 0
         loss, trained, skipped = self.sgd.run(done)
         vars(self.model).pop("_cache", None)
-        if not (math.isfinite(loss) and all(map(finite, self.sgd.tables[:4]))):
+        if not (math.isfinite(loss) and all(self._finite(table) for table in self.sgd.tables[:4])):
             raise self._diverged(done)
         if skipped and not self.told:
             self.told = True
@@ -167,15 +204,24 @@ class SgdTrainer:
         if not self.model.is_fitted:
             return
         if self.kept is None:
-            self.kept = tuple(map(np.empty_like, self.sgd.tables))
+            empty = backend.arrays(self.model.device).empty
+            self.kept = tuple(empty(table.shape, table.dtype) for table in self.sgd.tables)
         for target, source in zip(self.kept, self.sgd.tables, strict=True):
-            np.copyto(target, source)
+            target[...] = source
+
+    def _finite(self, table: Any) -> bool:
+        return finite(table) if self.sgd.tables is self.tables else device_finite(table, self.model.device)
+
+    def publish(self) -> None:
+        """Bring the model's tables up to date."""
+        self.sgd.fetch(self.tables)
+        vars(self.model).pop("_cache", None)
 
     def rollback(self) -> None:
         """Put the last finished epoch back; before the first there is none, and the model is not fitted."""
         if self.dirty and self.kept is not None:
             for target, source in zip(self.sgd.tables, self.kept, strict=True):
-                np.copyto(target, source)
+                target[...] = source
             vars(self.model).pop("_cache", None)
         self.dirty = False
 

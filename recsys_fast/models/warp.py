@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models.parameters import check_int
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.models.sgd_sampled import SampledModel
-from recsys_fast.models.sgd_training import FIT, FOLD_USERS, PUSH_ITEMS
+from recsys_fast.models.sgd_training import FIT, FOLD_USERS, PUSH_ITEMS, on_cuda
 
 
 class WARP(SampledModel):
@@ -50,7 +51,7 @@ class WARP(SampledModel):
         balance_exponent: of ``balance``, from 0 to 1.
         identity: whether users (items) with features also have vectors of their own.
         deterministic: False lets threads update without regard to each other, which depends on their timing.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda"; on a GPU without features, ``n_os`` or the folding in of items.
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
@@ -130,6 +131,8 @@ class WARP(SampledModel):
     def _arguments(self, cdf: NDArray[np.float64], purpose: int) -> tuple[Any, ...]:
         # folding items in: the positive has to be the item itself
         n_os = self.n_os if purpose in (FIT, FOLD_USERS) else 0
+        if n_os and on_cuda(self):
+            raise NotSupportedError(message("n_os has no CUDA kernel in this version", mend='use device="cpu"'))
         return cdf, 1 if purpose == PUSH_ITEMS else self.max_trials, self.k_os, n_os
 
     def _draws(self) -> int:

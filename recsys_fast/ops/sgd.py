@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recsys_fast.errors import message
+from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.ops.arguments import as_number
 from recsys_fast.ops.sgd_problem import (
     EpochResult,
@@ -194,6 +194,8 @@ def warp_epoch(
         regularization, frozen, seed, epoch, deterministic, check_finite, device, n_threads,
     )  # fmt: skip
     check_weights(problem)
+    if of and problem.device.startswith("cuda"):
+        raise NotSupportedError(message("n_os has no CUDA kernel in this version", mend='use device="cpu"'))
     return run("warp_epoch", problem, running_sums(negative_weights, problem.n_items), trials, k, of)
 
 

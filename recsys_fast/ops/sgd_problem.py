@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
-from recsys_fast.errors import DivergedError, message
+from recsys_fast.device import on_device
+from recsys_fast.errors import DivergedError, NotSupportedError, message
 from recsys_fast.ops.als import _flag, _place
 from recsys_fast.ops.arguments import as_number, check_apart
 from recsys_fast.ops.csr import Csr, as_csr, validate_csr
-from recsys_fast.ops.gram import as_writable
+from recsys_fast.ops.gram import as_writable, home
 from recsys_fast.ops.negatives import as_weights, counter
 from recsys_fast.ops.topk import as_factors
 
@@ -106,21 +107,30 @@ def make_state(
     if optimizer not in OPTIMIZERS:
         raise ValueError(message("optimizer", repr(optimizer), "one of " + ", ".join(OPTIMIZERS)))
     s, start = _SLOTS[OPTIMIZERS[optimizer]], as_number(initial, "initial") if optimizer == "adagrad" else 0.0
-    states = []
+    asarray, states = home(users).asarray, []
     for table, name in ((users, "users"), (items, "items")):
-        if np.ndim(table) != 2:
-            raise ValueError(message(name, f"shape {np.shape(table)}", "2 dimensions, (n, d)"))
-        states.append(np.full((len(table), s * table.shape[1]), start, np.float32))
+        if len(_shape(table)) != 2:
+            raise ValueError(message(name, f"shape {_shape(table)}", "2 dimensions, (n, d)"))
+        states.append(asarray(np.full((len(table), s * table.shape[1]), start, np.float32)))
     for bias, name, n in ((user_bias, "user_bias", len(users)), (item_bias, "item_bias", len(items))):
-        if bias is not None and np.shape(bias) != (n,):
-            raise ValueError(message(f"shape of {name}", np.shape(bias), f"({n},), one per row"))
-        states.append(np.full((0, 0) if bias is None else (n, s), start, np.float32))
-    steps = [np.zeros(len(table) if optimizer == "adam" else 0, np.int32) for table in (users, items)]
+        if bias is not None and _shape(bias) != (n,):
+            raise ValueError(message(f"shape of {name}", _shape(bias), f"({n},), one per row"))
+        states.append(asarray(np.full((0, 0) if bias is None else (n, s), start, np.float32)))
+    steps = [asarray(np.zeros(len(table) if optimizer == "adam" else 0, np.int32)) for table in (users, items)]
     return OptimizerState(optimizer, *states, *steps)
+
+
+def _shape(array: Any) -> tuple[int, ...]:
+    return tuple(array.shape) if on_device(array) else np.shape(array)
 
 
 def _table(array: Any, name: str, fixed: bool, finite: bool, ndim: int = 2) -> F32:
     """Return a table that the epoch writes into, or one that it only reads, in writable memory in either case."""
+    if on_device(array):
+        written = as_writable(array, name, ndim)  # nothing is written where it is fixed
+        if finite:
+            as_factors(written.reshape(1, -1) if ndim == 1 else written, name)
+        return written
     if fixed:
         given = np.asarray(array)
         read = as_factors(given[None, :] if ndim == 1 and given.ndim == 1 else given, name, finite)
@@ -135,8 +145,8 @@ def _table(array: Any, name: str, fixed: bool, finite: bool, ndim: int = 2) -> F
 def _bias(array: Any, name: str, n: int, fixed: bool, finite: bool) -> F32:
     if array is None:
         return _NO_VALUES
-    if np.shape(array) != (n,):
-        raise ValueError(message(f"shape of {name}", np.shape(array), f"({n},), one per row of the table"))
+    if _shape(array) != (n,):
+        raise ValueError(message(f"shape of {name}", _shape(array), f"({n},), one per row of the table"))
     return _table(array, name, fixed, finite, 1)
 
 
@@ -155,18 +165,20 @@ def _check_state(state: Any, tables: tuple[F32, F32], biases: tuple[F32, F32]) -
     for field, table in zip(("users", "items"), tables, strict=True):
         arrays.append(_state_array(getattr(state, field), f"state.{field}", (len(table), s * table.shape[1]), mend))
     for field, bias in zip(("user_bias", "item_bias"), biases, strict=True):
-        given = getattr(state, field) if len(bias) else np.empty((0, 0), np.float32)  # one too many does not matter
+        nothing = home(bias).empty((0, 0), np.float32)
+        given = getattr(state, field) if len(bias) else nothing  # one too many does not matter
         arrays.append(_state_array(given, f"state.{field}", (len(bias), s) if len(bias) else (0, 0), mend))
     for field, table in zip(("user_steps", "item_steps"), tables, strict=True):
         steps = getattr(state, field)
         shape = (len(table) if state.optimizer == "adam" else 0,)
-        if not isinstance(steps, np.ndarray) or steps.dtype != np.int32 or steps.shape != shape:
-            got = f"{steps.dtype} {steps.shape}" if isinstance(steps, np.ndarray) else type(steps).__name__
+        if not (isinstance(steps, np.ndarray) or on_device(steps)) or steps.dtype != np.int32 or steps.shape != shape:
+            got = f"{steps.dtype} {steps.shape}" if hasattr(steps, "dtype") else type(steps).__name__
             raise ValueError(message(f"state.{field}", got, f"int32 {shape}", mend))
-        if not (steps.flags.c_contiguous and steps.flags.writeable):
-            raise ValueError(message(f"state.{field} is read-only or not contiguous", mend=mend))
-        if steps.min(initial=0) < 0:
-            raise ValueError(message(f"state.{field}", int(steps.min()), "0 or more", mend))
+        if isinstance(steps, np.ndarray):
+            if not (steps.flags.c_contiguous and steps.flags.writeable):
+                raise ValueError(message(f"state.{field} is read-only or not contiguous", mend=mend))
+            if steps.min(initial=0) < 0:
+                raise ValueError(message(f"state.{field}", int(steps.min()), "0 or more", mend))
         arrays.append(steps)
     return code, arrays
 
@@ -231,7 +243,14 @@ def prepare(
 
     ``weights`` True takes the matrix's values as they are.
     """
+    given = {"users": users, "items": items, "user_bias": user_bias, "item_bias": item_bias}
+    if isinstance(state, OptimizerState):
+        given |= {"state.users": state.users, "state.items": state.items}
+    device = backend.place(device, **given)
     place, finite = _place(device, n_threads), _flag(check_finite, "check_finite")
+    there, on_cuda = place["device"], place["device"].startswith("cuda")
+    if on_cuda:
+        place["device"] = backend.resolve_device("auto")  # matrices lie in host memory, and are checked there
     if frozen not in FROZEN:
         raise ValueError(message("frozen", repr(frozen), "one of " + ", ".join(FROZEN)))
     user_table = _table(users, "users", frozen == "users", finite)
@@ -267,13 +286,15 @@ def prepare(
     for (a, name), (b, other) in itertools.combinations(zip(tables, names, strict=True), 2):
         if a.size and b.size:
             check_apart(a, name, b, other)
+    if on_cuda and (user_features is not None or item_features is not None):
+        raise NotSupportedError(message("features have no CUDA kernel in this version", mend='use device="cpu"'))
     tail = (
         code, as_number(learning_rate, "learning_rate"), as_number(regularization, "regularization"), FROZEN[frozen],
         counter(seed, "seed", 64), counter(epoch, "epoch", 32), _flag(deterministic, "deterministic"),
         place["n_threads"],
     )  # fmt: skip
     head = (*tables, csr.row_ptr, csr.col_idx, values, visits, *user_rows, *item_rows)
-    return Problem(head, tail, place["device"], csr.n_cols, values)
+    return Problem(head, tail, there, csr.n_cols, values)
 
 
 def check_weights(problem: Problem) -> None:

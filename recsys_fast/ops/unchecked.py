@@ -20,3 +20,8 @@ def run_unchecked(operation: str, *arguments: Any, device: str, n_threads: int |
         n_threads: number of threads; None for every CPU granted.
     """
     return getattr(backend.get(device), operation)(*arguments, backend.resolve_threads(n_threads))
+
+
+def device_finite(array: Any, device: str) -> bool:
+    """Say whether an array of float32 on the GPU ``device`` holds neither NaN nor infinity."""
+    return bool(backend.get(device).find_not_finite(array) < 0)

@@ -16,7 +16,9 @@ DEFAULT_METRICS = ("recall@20", "ndcg@20")
 class Trainer(Protocol):
     """What a model hands to the loop: how to train one epoch, and how to undo a part of one.
 
-    A trainer may also have ``tokens_per_second``, the speed of its last epoch over sequences.
+    A trainer may also have ``tokens_per_second``, the speed of its last epoch over sequences, and ``publish()``, which
+    brings the model up to date where the epochs leave their result elsewhere, on a device: it is called before anybody
+    looks, and at the end.
     """
 
     def epoch(self) -> float | None:
@@ -142,6 +144,8 @@ def train(
         _call(callbacks, "on_fit_begin", state)
         while state.epoch < n_epochs:
             _one_epoch(state, trainer)
+            if callbacks or getattr(evaluator, "test", None) is not None:
+                _publish(trainer)
             state.metrics = evaluator(model)
             _record(history, state.epoch, state.metrics)
             state.elapsed = time.perf_counter() - start
@@ -149,8 +153,16 @@ def train(
                 break
         state.finished = True
     finally:
-        _record(history, getattr(model, "n_epochs_", 0), {})
-        _call(callbacks, "on_fit_end", state)
+        try:
+            _record(history, getattr(model, "n_epochs_", 0), {})
+            _publish(trainer)
+        finally:
+            _call(callbacks, "on_fit_end", state)
+
+
+def _publish(trainer: Trainer) -> None:
+    if hasattr(trainer, "publish"):
+        trainer.publish()
 
 
 def _record(history: dict[str, list[float]], epoch: int, numbers: dict[str, float]) -> None:

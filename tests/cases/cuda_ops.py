@@ -21,6 +21,8 @@ TESTS: dict[str, dict[str, str]] = {
     "tests/ops/test_negatives_draw.py": {},
     "tests/ops/test_rank_metrics.py": {},
     "tests/ops/test_topk.py": {},
+    "tests/ops/test_sgd.py": {},
+    "tests/ops/test_sgd_input.py": {},
 }
 
 # Elementary steps (multiply-adds, comparisons) that a case may take: some 2 s.

@@ -161,7 +161,8 @@ def as_out(
         raise ValueError(message(f"{name} is read-only or not contiguous", mend=mend))
     for other in apart:
         check_apart(array, name, other, "another array", mend)
-    return array
+    checked: NDArray[Any] = array
+    return checked
 
 
 def _device_out(array: Any, name: str, shape: tuple[int, ...], dtype: type[np.generic], mend: str) -> Any:

@@ -1,7 +1,7 @@
 // What every .cu file includes first. The same source is compiled
 //   - by nvcc (C++17) for the hardware: cuda/hardware.h;
 //   - by g++ (C++20, -x c++ -DRECSYS_FAST_EMULATED_GRID) for the emulated grid of testing/, which runs kernels on the
-//     CPU and watches them. tests/emulated.py builds it.
+//     CPU and watches them. tests/emulated builds it.
 //
 // Rules, without which the emulated grid sees nothing:
 //   launch(kernel, grid, block, shared_bytes, stream, arguments...)  never <<<>>>; `kernel` is a __global__ function

@@ -112,8 +112,13 @@ def _cuda() -> tuple[Any, Any]:
     return devices.load()
 
 
+def _index(device: str) -> int | None:
+    """Return the number in "cuda:1"; None for "cuda", the current device."""
+    return int(device[5:]) if device.startswith("cuda:") else None
+
+
 @functools.cache
-def _cuda_device(index: int, module: Any, arrays: Any) -> devices.Cuda:
+def _cuda_device(index: int | None, module: Any, arrays: Any) -> devices.Cuda:
     return devices.Cuda(module, arrays, index, get("auto"))
 
 
@@ -150,7 +155,7 @@ def get(device: str = "auto") -> ModuleType:
     """Return the module that holds the operations of ``device``."""
     resolved = resolve_device(device)
     if resolved.startswith("cuda"):
-        return _cuda_device(int(resolved[5:] or 0), *_cuda())
+        return _cuda_device(_index(resolved), *_cuda())
     if resolved == "numba":
         return _fallback()
     module = _native()[0]
@@ -194,7 +199,8 @@ def place(device: str, **arrays: Any) -> str:
         device = "cuda" if device == "auto" else device
     if isinstance(device, str) and device.startswith("cuda"):
         resolve_device(device)
-        _cuda()[0].set_device(int(device[5:] or 0))  # what is allocated next lies there
+        if (index := _index(device)) is not None:
+            _cuda()[0].set_device(index)  # what is allocated next lies there
     return device
 
 

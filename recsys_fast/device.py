@@ -109,11 +109,11 @@ class Cuda(ModuleType):
     Args:
         module: ``recsys_fast._cuda``, or the emulated grid.
         arrays: its array module.
-        index: number of the device.
+        index: number of the device, which calls make the current one; None for whichever is current.
         host: the module of a CPU backend, for the operations in ``ON_HOST``.
     """
 
-    def __init__(self, module: Any, arrays: Any, index: int, host: ModuleType) -> None:
+    def __init__(self, module: Any, arrays: Any, index: int | None, host: ModuleType) -> None:
         super().__init__(module.__name__)
         self._module, self._arrays, self._index, self._host = module, arrays, index, host
 
@@ -133,7 +133,8 @@ class Cuda(ModuleType):
 
     def _call(self, name: str, native: Any, arguments: tuple[Any, ...]) -> Any:
         """Call a native operation; NumPy arrays go to the device, and those that it writes come back."""
-        self._module.set_device(self._index)
+        if self._index is not None:
+            self._module.set_device(self._index)
         self._module.set_stream(self._arrays.stream())
         there: dict[int, Any] = {}  # an array that is given twice goes once
         for argument in arguments:
@@ -185,7 +186,7 @@ def check_probe(probe: tuple[int, int, int, str]) -> None:
     what = "device='cuda' is not available"
     if driver == 0:
         mend = "install the NVIDIA driver, or in a container pass the GPU through; or " + _CPU_INSTEAD
-        raise DeviceError(message(f"{what} (no NVIDIA driver: {error})", mend=mend))
+        raise DeviceError(message(f"{what} (no NVIDIA driver was found)", mend=mend))
     if driver // 1000 < runtime // 1000:
         got = f"a driver for CUDA {driver // 1000}.{driver % 1000 // 10}"
         expected = f"one for CUDA {runtime // 1000}.0 or newer"

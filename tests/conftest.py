@@ -75,6 +75,15 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         yield "cuda"
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the emulated grid before the first test that needs it: a test's time limit is not for compilers."""
+    wanted = any(item.get_closest_marker("cuda_emulated") for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        from tests.emulated import emulated
+
+        emulated()
+
+
 @contextlib.contextmanager
 def emulated_cuda() -> Iterator[Any]:
     """Put the emulated grid in the place of the CUDA extension; yield its array module. Memory must all come back."""

@@ -44,9 +44,16 @@ def kernels(log: str) -> list[Kernel]:
 
 
 def _short(mangled: str) -> str:
-    """Return the kernel's own name, with its template arguments still mangled."""
-    match = re.search(r"\d+([a-z]\w*?_kernel)(.*)", mangled)
-    return match[1] + (match[2] if match[2].startswith("I") else "") if match else mangled
+    """Return the kernel's own name, with its template arguments still mangled.
+
+    Mangling writes a name's length before it: "...22find_not_finite_kernelEPy".
+    """
+    for match in re.finditer(r"_kernel", mangled):
+        for begin in range(match.start()):
+            if mangled[begin].isalpha() and mangled[:begin].endswith(str(match.end() - begin)):
+                arguments = re.match(r"I\w*?E(?=E?v)", mangled[match.end() :])
+                return mangled[begin : match.end()] + (arguments[0] if arguments else "")
+    return mangled
 
 
 def bounds(folder: Path) -> dict[str, bool]:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 CACHE = Path(os.environ.get("RECSYS_FAST_EMULATED_CACHE", ROOT / "build" / "emulated"))
 MODULE = "_cuda_emulated"
+ON_HARDWARE = {"cuda/hardware.h"}  # in the other branch of an #ifdef
 
 # -O2 for kernels; -g1 gives sanitizers and debuggers lines. No flag makes floating point inexact.
 FLAGS = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-g1", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
@@ -77,6 +78,7 @@ def _closure(source: Path, extra: tuple[str, ...]) -> set[Path]:
         if path not in found:
             found.add(path)
             names = re.findall(r'^\s*#\s*include "([^"]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+            names = [name for name in names if name not in ON_HARDWARE]
             left += [folder / name for name in names for folder in folders if (folder / name).is_file()]
     return found
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.emulated.build import CSRC, ROOT, compile_objects, link
 
-pytestmark = pytest.mark.cuda_emulated
+pytestmark = [pytest.mark.cuda_emulated, pytest.mark.timeout(1800)]  # they compile
 
 
 def _program(sanitize: bool) -> str:

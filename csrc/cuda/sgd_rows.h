@@ -103,18 +103,18 @@ __device__ __forceinline__ SgdTarget next_target(const SgdTable& table, int64_t 
 
 // What a gradient becomes before it is added: csrc/cpu/sgd_optimizers.h. state: of this number; Adam's second moment
 // lies d behind the first.
-template <SgdOptimizer kOptimizer>
+template <SgdOptimizer kOptimizer, bool kRacy>
 __device__ __forceinline__ float optimizer_step(const SgdProblem& p, const SgdTarget& target, float gradient,
                                                 float* state, int64_t d) {
   if constexpr (kOptimizer == SgdOptimizer::kSgd) {
     return p.learning_rate * gradient;
   } else if constexpr (kOptimizer == SgdOptimizer::kAdagrad) {
-    const float sum = *state + gradient * gradient;
+    const float sum = load_row<kRacy>(state) + gradient * gradient;
     *state = sum;
     return p.learning_rate * gradient / (sqrtf(sum) + 1e-8f);
   } else {
-    const float m = 0.9f * state[0] + 0.1f * gradient;
-    const float v = 0.999f * state[d] + static_cast<float>(1.0 - 0.999) * gradient * gradient;
+    const float m = 0.9f * load_row<kRacy>(state) + 0.1f * gradient;
+    const float v = 0.999f * load_row<kRacy>(state + d) + static_cast<float>(1.0 - 0.999) * gradient * gradient;
     state[0] = m;
     state[d] = v;
     return p.learning_rate * (m * target.m_scale) / (sqrtf(v * target.v_scale) + 1e-8f);
@@ -125,7 +125,7 @@ template <SgdOptimizer kOptimizer, bool kRacy>
 __device__ __forceinline__ void move_bias(const SgdProblem& p, const SgdTarget& target, float coefficient) {
   if (target.bias == nullptr || Warp::lane() != 0) return;
   const float bias = load_row<kRacy>(target.bias), gradient = coefficient - p.regularization * bias;
-  add_step<kRacy>(target.bias, bias, optimizer_step<kOptimizer>(p, target, gradient, target.bias_state, 1));
+  add_step<kRacy>(target.bias, bias, optimizer_step<kOptimizer, kRacy>(p, target, gradient, target.bias_state, 1));
 }
 
 // What lane 0 adds to its part of a score: it alone reads biases, as it alone moves them.
@@ -202,13 +202,14 @@ class SgdSampleRows {
         row[m] = item(m, k, at);
         along += g[m] * row[m];
       }
-      if (user_moves) u_row_[at] = u + optimizer_step<kOptimizer>(p_, user_target, along, user_target.state + at, d_);
+      if (user_moves)
+        u_row_[at] = u + optimizer_step<kOptimizer, false>(p_, user_target, along, user_target.state + at, d_);
       RF_UNROLL
       for (int m = 0; m < M; ++m) {
         if (m >= n_moving) continue;
         const float gradient = g[m] * u - regularization * row[m];
         add_step<kRacy>(row_[m] + at, row[m],
-                        optimizer_step<kOptimizer>(p_, target[m], gradient, target[m].state + at, d_));
+                        optimizer_step<kOptimizer, kRacy>(p_, target[m], gradient, target[m].state + at, d_));
       }
     });
     RF_UNROLL
@@ -267,12 +268,13 @@ __device__ void update_rows(const SgdProblem& p, int32_t user, const int32_t* it
       for_elements<kPanel>(cut, [&](int k, int64_t at) {
         float* element = target.row + first + at;
         const float old = load_row<kRacy>(element), gradient = g[m] * u[k] - regularization * old;
-        add_step<kRacy>(element, old, optimizer_step<kOptimizer>(p, target, gradient, target.state + first + at, d));
+        add_step<kRacy>(element, old,
+                        optimizer_step<kOptimizer, kRacy>(p, target, gradient, target.state + first + at, d));
       });
       if (first == 0) move_bias<kOptimizer, kRacy>(p, target, g[m]);
     }
     for_elements<kPanel>(user_moves ? cut : 0, [&](int k, int64_t at) {
-      u_row[at] = u[k] + optimizer_step<kOptimizer>(p, user_target, along[k], user_target.state + first + at, d);
+      u_row[at] = u[k] + optimizer_step<kOptimizer, false>(p, user_target, along[k], user_target.state + first + at, d);
     });
     __syncwarp();  // steps, biases and counts are there for all lanes
   }

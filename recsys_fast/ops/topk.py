@@ -151,7 +151,8 @@ def as_out(array: Any, name: str, shape: tuple[int, ...], dtype: type[np.generic
     if array is None:
         return np.empty(shape, dtype)
     if on_device(array):
-        return device_out(array, name, shape, dtype)
+        there: NDArray[Any] = device_out(array, name, shape, dtype)
+        return there
     if not isinstance(array, np.ndarray) or array.dtype != dtype:
         got = getattr(array, "dtype", type(array).__name__)
         raise TypeError(message(name, got, f"an array of {np.dtype(dtype)}"))

@@ -235,7 +235,7 @@ def test_lists_of_a_model_are_checked() -> None:
         evaluate(model, problem.train, problem.test)
     model.ids = np.full((39, 10), 60)
     model.ids[:, 1:] = -1
-    with pytest.raises(IndexError, match="item 60"):
+    with pytest.raises(IndexError, match=r"ids\[0, 0\]: got 60"):
         evaluate(model, problem.train, problem.test)
     model.ids = np.zeros((39, 3), int)
     with pytest.raises(ValueError, match=r"Careless.recommend returned: got \(39, 3\), expected \(39, 10\)"):

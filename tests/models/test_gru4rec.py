@@ -148,9 +148,9 @@ def test_hidden_dropout_is_carried_on(device: str) -> None:
 def test_verified_negatives(device: str, loss: str, session_parallel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     data, drawn, run = sequences(), [], ItemLoss.loss
 
-    def spy(self: ItemLoss, table: Any, h: Any, targets: Any, batch: Any, negatives: Any = None) -> Any:
+    def spy(self: ItemLoss, table: Any, h: Any, targets: Any, batch: Any, negatives: Any, n_mean: Any) -> Any:
         drawn.append(negatives.copy())
-        return run(self, table, h, targets, batch, negatives)
+        return run(self, table, h, targets, batch, negatives, n_mean=n_mean)
 
     how = {**SMALL, "loss": loss, "shared_negatives": False, "verify_negatives": True}
     trainer = trainer_of(rf.GRU4Rec(**how, session_parallel=session_parallel, device=device), data)

@@ -78,7 +78,6 @@ def error(got: Any, exact: Any) -> float:
     return largest / max(float(np.abs(exact).max(initial=0.0)), 0.1)
 
 
-@by_case
 def torch_loss(kind: str, p: Any, x: Any) -> Any:
     """Return the loss of a row in torch, p the score of the target, x those of the other candidates."""
     torch = pytest.importorskip("torch")
@@ -123,6 +122,7 @@ def test_torch_agrees(kind: str, op: str, device: str) -> None:
         assert error(ours, expected_gradient) < 1e-5
 
 
+@by_case
 @by_op
 def test_is_as_exact_as_plain_float32(case: Case, kind: str, op: str, device: str) -> None:
     exact, plain = expected(case, kind, op, np.float64), expected(case, kind, op, np.float32)

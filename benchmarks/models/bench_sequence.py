@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--max-len", type=int, default=50)
     parser.add_argument("--batch", type=int, default=64, help="lanes of gru4rec")
     parser.add_argument("--prefix-batches", type=int, default=4, help="a turn of nextitnet's peer")
+    parser.add_argument("--seed", type=int, default=0, help="of start values, orders and draws of all contestants")
     parser.add_argument("--fast-peers-only", action="store_true", help="leave the standard SASRec out")
     options = parser.parse_args()
     if set(options.work) != {"update"}:

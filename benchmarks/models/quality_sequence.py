@@ -105,7 +105,7 @@ def main() -> None:
             figure.seconds.append(seconds)
             print(
                 f"{name} seed {seed}  hr@10 {found[-1][0]:.4f}  ndcg@10 {found[-1][1]:.4f}  valid ndcg@10 {best:.4f}  "
-                f"epochs {len(model.history_['loss'])}, {seconds:.0f} s",
+                f"best epoch {model.n_epochs_}, {seconds:.0f} s",
                 flush=True,
             )
         hit, ndcg = np.mean(found, 0)

@@ -74,7 +74,7 @@ def sasrec(train: Any, options: argparse.Namespace, loss: str) -> Work:
 
     d = 64 if loss == "ce" else 50
     kind: dict[str, Any] = {"max_len": options.max_len, "dropout": 0.2, "loss": loss, "batch_size": 128}
-    how = {"n_threads": options.threads, "random_state": 0}
+    how = {"n_threads": options.threads, "random_state": options.seed}
     common = {**kind, "norm": "query", "scale_items": True, "verify_negatives": False, **how}
     lengths = n_transitions(train, options.max_len).astype(np.float64)
     n = int(lengths.sum())
@@ -82,7 +82,7 @@ def sasrec(train: Any, options: argparse.Namespace, loss: str) -> Work:
     found: dict[str, Ours | Peer] = {"recsys_fast": Ours(rf.SASRec(d, 2, 1, **common), train, n)}
 
     def peer(**form: Any) -> Peer:
-        return Peer(TorchSasRec(ptr, items, train.n_items, d=d, **kind, **form))
+        return Peer(TorchSasRec(ptr, items, train.n_items, d=d, seed=options.seed, **kind, **form))
 
     if loss == "ce":
         if backend.get().has_bfloat16():
@@ -107,8 +107,9 @@ def gru4rec(train: Any, options: argparse.Namespace, loss: str) -> Work:
 
     kind: dict[str, Any] = {"d": 100, "loss": loss, "n_negatives": 2048, "batch_size": options.batch}
     n = int((train.lengths - 1).clip(0).sum())
-    ours = Ours(rf.GRU4Rec(**kind, n_threads=options.threads, random_state=0), train, n)
-    peer = Peer(TorchGru4Rec(train.row_ptr, train.items.astype(np.int64), train.n_items, **kind))
+    ours = Ours(rf.GRU4Rec(**kind, n_threads=options.threads, random_state=options.seed), train, n)
+    items = train.items.astype(np.int64)
+    peer = Peer(TorchGru4Rec(train.row_ptr, items, train.n_items, seed=options.seed, **kind))
     flops = 2.0 * n * (2 * 3 * 100 * 300 + 3 * 100 * (2048 + options.batch))
     return Work({"recsys_fast": ours, "torch, official form": peer}, flops, f"batch {options.batch}")
 
@@ -124,12 +125,12 @@ def lstm(train: Any, options: argparse.Namespace) -> Work:
     n = int(n_transitions(train, 200).sum())
     model = rf.GRU4Rec(
         64, cell="lstm", session_parallel=False, n_negatives=2048, negative_alpha=0.0, log_q=0.0, item_bias=False,
-        optimizer="adam", learning_rate=0.001, batch_size=128, n_threads=options.threads, random_state=0,
+        optimizer="adam", learning_rate=0.001, batch_size=128, n_threads=options.threads, random_state=options.seed,
     )  # fmt: skip
     found: dict[str, Ours | Peer] = {"recsys_fast": Ours(model, train, n)}
     ptr, items = train.row_ptr, train.items.astype(np.int64)
     for name, packed in (("torch packed", True), ("torch padded", False)):
-        found[name] = Peer(TorchLstm(ptr, items, train.n_items, packed=packed))
+        found[name] = Peer(TorchLstm(ptr, items, train.n_items, packed=packed, seed=options.seed))
     candidates = 2048 + n / max(1, model._batches().n_batches)
     return Work(found, 2.0 * n * 3 * (2 * 64 * 256 + 64 * candidates), "batch 128")
 
@@ -142,11 +143,11 @@ def caser(train: Any, options: argparse.Namespace) -> Work:
     whole = next(WindowBatches(train, 5, 3, batch_size=1 << 30).epoch(0))
     full = (whole.targets >= 0).all(axis=1)
     n = len(whole.users)
-    ours = rf.Caser(50, 5, 3, verify_negatives=False, n_threads=options.threads, random_state=0)
+    ours = rf.Caser(50, 5, 3, verify_negatives=False, n_threads=options.threads, random_state=options.seed)
     parts = (whole.items[full], whole.targets[full], whole.users[full])
     found = {
         "recsys_fast": Ours(ours, train, n),
-        "torch, published form": Peer(TorchCaser(*parts, train.n_users, train.n_items)),
+        "torch, published form": Peer(TorchCaser(*parts, train.n_users, train.n_items, seed=options.seed)),
     }
     flops = 2.0 * 3.0 * n * (sum((6 - h) * h * 50 * 16 for h in range(1, 6)) + 5 * 50 * 4 + 280 * 50 + 6 * 100)
     return Work(found, flops, "batch 512")
@@ -161,10 +162,10 @@ def nextitnet(train: Any, options: argparse.Namespace) -> Work:
     from benchmarks.models.torch_conv import TorchNextItNet
 
     dilations, n = (1, 4, 1, 4) * 5, int(n_transitions(train, 50).sum())
-    ours = rf.NextItNet(64, dilations, 3, 50, dropout=0.0, n_threads=options.threads, random_state=0)
+    ours = rf.NextItNet(64, dilations, 3, 50, dropout=0.0, n_threads=options.threads, random_state=options.seed)
     ptr, items, n_batches = train.row_ptr, train.items.astype(np.int64), options.prefix_batches
     found = {
         "recsys_fast": Ours(ours, train, n),
-        "torch, prefixes": Peer(TorchNextItNet(ptr, items, train.n_items, n_batches=n_batches)),
+        "torch, prefixes": Peer(TorchNextItNet(ptr, items, train.n_items, n_batches=n_batches, seed=options.seed)),
     }
     return Work(found, 2.0 * 3.0 * n * (20 * 2 * 3 * 64 * 64 + 64 * 64 + 64 * train.n_items), "batch 128 and 2,048")

@@ -29,7 +29,7 @@ BAD = {
     ),
     "kind of file": (["fit", "als", "--data", __file__, "--out", "OUT"], "kind of file"),
     "unknown device": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--device", "tpu"], "one of auto"),
-    "no cuda": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--device", "cuda"], "CUDA"),
+    "no cuda": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--device", "cuda"], "device='cuda'"),
     "no threads": (["fit", "als", "--data", "RATINGS", "--out", "OUT", "--threads", "0"], "n_threads"),
     "no model file": (["recommend", "none.safetensors", "--users", "1"], "none.safetensors"),
     "not a model": (["recommend", "RATINGS", "--users", "1"], "ratings.csv"),

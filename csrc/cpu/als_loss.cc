@@ -28,17 +28,7 @@ double als_loss<Cpu>(Rows<const float> x, Rows<const float> y, const float* gram
       const float* row = x.row(u);
       for (int64_t j = matrix.row_ptr[u]; j < matrix.row_ptr[u + 1]; ++j) {
         const float* other = y.row(matrix.col_idx[j]);
-        const double w = problem.weights != nullptr ? problem.weights[j] : 1.0;
-        double t = w > 0.0 ? w + problem.target_offset : 0.0, constant = t, s = dot(row, other, d);
-        if (problem.targets != nullptr) {
-          t = problem.targets[j];
-          if (problem.biased) {
-            t -= double{row[d - 1]} + other[d - 1];
-            s -= double{row[d - 1]} * other[d - 1];
-          }
-          constant = t * t;
-        }
-        sum += constant + s * (std::abs(w) * s - 2.0 * t);
+        sum += als_entry_loss(problem, j, dot(row, other, d), row[d - 1], other[d - 1]);
       }
       sum += regularizer(problem, static_cast<double>(matrix.row_size(u)), static_cast<double>(y.n), row, d);
     }

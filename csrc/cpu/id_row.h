@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/simd.h"
+#include "core/sorted_ids.h"
 
 namespace recsys_fast {
 
@@ -29,22 +30,5 @@ struct IdRow {
     return (found | (mask_eq(load_first(at, left), key) & first_lanes(left))) != 0;
   }
 };
-
-// The first t in [0, n) for which above(t), else n; above ascends. No branch depends on the data: it would be a coin.
-template <class Above>
-int64_t first_above(int64_t n, Above&& above) {
-  int64_t begin = 0;
-  while (n > 1) {
-    const int64_t half = n / 2;
-    begin += above(begin + half - 1) ? 0 : half;
-    n -= half;
-  }
-  return n == 1 && !above(begin) ? begin + 1 : begin;
-}
-
-// The n-th (from 0) item that is not in the row: n + t for the first t with row[t] - t > n, as t items lie below it.
-inline int32_t nth_absent(IdRow row, int64_t n) {
-  return static_cast<int32_t>(n + first_above(row.n, [&](int64_t t) { return row.ids[t] - t > n; }));
-}
 
 }  // namespace recsys_fast

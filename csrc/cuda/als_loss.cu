@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/sorted_ids.h"
 #include "cuda/reduce.h"
 #include "cuda/sum.h"
 #include "ops/als.h"
@@ -16,16 +17,6 @@ __device__ float lane_dot(const float* a, const float* b, int64_t d) {
   return Warp::sum(sum);
 }
 
-// The row of an entry: the last u with row_ptr[u] <= entry.
-__device__ int64_t row_of(const Csr& matrix, int64_t entry) {
-  int64_t low = 0, high = matrix.n_rows;
-  while (high - low > 1) {
-    const int64_t middle = (low + high) / 2;
-    (matrix.row_ptr[middle] <= entry ? low : high) = middle;
-  }
-  return low;
-}
-
 // parts[b] = sum over the block's run of entries of t' - 2 t s + c s^2, s = x_u . y_i. A warp per kEntries entries.
 __global__ void __launch_bounds__(kThreads)
     als_entry_loss_kernel(double* parts, Rows<const float> x, Rows<const float> y, Csr matrix, AlsProblem problem,
@@ -33,22 +24,12 @@ __global__ void __launch_bounds__(kThreads)
   RF_SHARED(double, scratch, 32);
   const int64_t first = (int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kEntries;
   const int64_t last = min(nnz, first + kEntries), d = y.d;
-  int64_t u = first < last ? row_of(matrix, first) : 0;
+  int64_t u = first < last ? row_of_entry(matrix.row_ptr, matrix.n_rows, first) : 0;
   double sum = 0.0;
   for (int64_t j = first; j < last; ++j) {
     while (matrix.row_ptr[u + 1] <= j) ++u;
     const float *row = x.row(u), *other = y.row(matrix.col_idx[j]);
-    const double w = problem.weights != nullptr ? double{problem.weights[j]} : 1.0;
-    double t = w > 0.0 ? w + problem.target_offset : 0.0, constant = t, s = lane_dot(row, other, d);
-    if (problem.targets != nullptr) {
-      t = problem.targets[j];
-      if (problem.biased) {
-        t -= double{row[d - 1]} + other[d - 1];
-        s -= double{row[d - 1]} * other[d - 1];
-      }
-      constant = t * t;
-    }
-    sum += constant + s * (fabs(w) * s - 2.0 * t);
+    sum += als_entry_loss(problem, j, lane_dot(row, other, d), row[d - 1], other[d - 1]);
   }
   sum = Block::sum(Warp::lane() == 0 ? sum : 0.0, scratch);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;

@@ -26,17 +26,10 @@ struct Bpr {
   __device__ int32_t best(const SgdProblem& p, int32_t user, const int32_t* candidates) const {
     int32_t best_item = candidates[0];
     float best_score = 0.0f;
-    for (int first = 0; first < n_drawn; first += 4) {
-      int32_t item[4];
-      float score[4];
-      RF_UNROLL
-      for (int c = 0; c < 4; ++c) item[c] = candidates[min(first + c, n_drawn - 1)];
-      item_scores<kRacy>(score, p, user, item);
-      RF_UNROLL
-      for (int c = 0; c < 4; ++c) {
-        if (first + c == 0 || score[c] > best_score) best_item = item[c], best_score = score[c];
-      }
-    }
+    for_scores<kRacy>(p, user, candidates, n_drawn, [&](int64_t c, int32_t item, float score) {
+      if (c == 0 || score > best_score) best_item = item, best_score = score;
+      return true;
+    });
     return best_item;
   }
 };

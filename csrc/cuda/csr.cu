@@ -20,11 +20,6 @@ __device__ unsigned long long verdict_word(CsrDefect defect, int64_t where) {
   return static_cast<unsigned long long>(defect) << kPlaceBits | static_cast<unsigned long long>(where);
 }
 
-// The row of an entry; row pointers are sound.
-__device__ int64_t row_of_entry(const int64_t* row_ptr, int64_t n_rows, int64_t e) {
-  return first_above(n_rows + 1, [&](int64_t r) { return row_ptr[r] > e; }) - 1;
-}
-
 __global__ void __launch_bounds__(kThreads)
     validate_row_ptr_kernel(unsigned long long* verdict, const int64_t* row_ptr, int64_t n_rows, int64_t nnz) {
   const int64_t r = int64_t{blockIdx.x} * kThreads + threadIdx.x;

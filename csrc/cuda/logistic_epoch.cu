@@ -19,21 +19,11 @@ struct Logistic {
                          int32_t* steps) const {
     const int64_t n = per_visit(p);
     float loss = 0.0f;
-    for (int64_t first = 0; first < n; first += 4) {
-      int32_t item[4];
-      float score[4];
-      RF_UNROLL
-      for (int c = 0; c < 4; ++c) item[c] = items[min(first + c, n - 1)];
-      item_scores<kRacy>(score, p, user, item);
-      RF_UNROLL
-      for (int c = 0; c < 4; ++c) {
-        if (first + c >= n) continue;
-        const bool positive = first + c == 0;
-        const float s = score[c];
-        loss += positive ? weight * softplus(-s) : softplus(s);
-        if (Warp::lane() == c) g[first + c] = positive ? weight * sigmoid(-s) : -sigmoid(s);
-      }
-    }
+    for_scores<kRacy>(p, user, items, n, [&](int64_t m, int32_t, float s) {
+      loss += m == 0 ? weight * softplus(-s) : softplus(s);
+      if (Warp::lane() == m % kWarpSize) g[m] = m == 0 ? weight * sigmoid(-s) : -sigmoid(s);
+      return true;
+    });
     __syncwarp();  // g is there for all lanes
     update_rows<kOptimizer, kRacy>(p, user, items, g, steps, n);
     return loss;

@@ -153,6 +153,23 @@ __device__ __forceinline__ void item_scores(float (&out)[M], const SgdProblem& p
   for (int m = 0; m < M; ++m) out[m] = Warp::sum(out[m]);
 }
 
+// Calls use(m, items[m], score) for m = 0 to n - 1 until it says stop; in every lane.
+template <bool kRacy, class Use>
+__device__ __forceinline__ void for_scores(const SgdProblem& p, int32_t user, const int32_t* items, int64_t n,
+                                           Use&& use) {
+  constexpr int kAtOnce = 4;
+  bool more = true;
+  for (int64_t first = 0; first < n && more; first += kAtOnce) {
+    int32_t item[kAtOnce];
+    float score[kAtOnce];
+    RF_UNROLL
+    for (int c = 0; c < kAtOnce; ++c) item[c] = items[first + c < n ? first + c : n - 1];
+    item_scores<kRacy>(score, p, user, item);
+    RF_UNROLL
+    for (int c = 0; c < kAtOnce; ++c) more = more && first + c < n && use(first + c, item[c], score[c]);
+  }
+}
+
 // The rows of a sample of M items; K > 0: held in registers between score and step, 32 (K - 1) < d <= 32 K or less.
 template <SgdOptimizer kOptimizer, int M, int K, bool kRacy>
 class SgdSampleRows {

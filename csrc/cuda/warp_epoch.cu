@@ -19,23 +19,16 @@ struct WarpLoss {
     float positive = 0.0f, hinge = 0.0f;
     int32_t negative = -1;
     int trials = 0;
-    // Four rows at a time: first the positive and three trials, then four trials.
-    for (int first = 0; first <= n_drawn && negative < 0; first += 4) {
-      int32_t item[4];
-      float score[4];
-      RF_UNROLL
-      for (int c = 0; c < 4; ++c) item[c] = items[min(first + c, n_drawn)];
-      item_scores<kRacy>(score, p, user, item);
-      if (first == 0) positive = score[0];
-      RF_UNROLL
-      for (int c = 0; c < 4; ++c) {
-        const bool tried = first + c > 0 && first + c <= n_drawn;
-        if (!tried || negative >= 0 || !(score[c] > positive - 1.0f)) continue;
-        negative = item[c];
-        trials = first + c;
-        hinge = 1.0f - positive + score[c];
+    for_scores<kRacy>(p, user, items, n_drawn + 1, [&](int64_t m, int32_t item, float score) {
+      if (m == 0) {
+        positive = score;
+      } else if (score > positive - 1.0f) {
+        negative = item;
+        trials = static_cast<int>(m);
+        hinge = 1.0f - positive + score;
       }
-    }
+      return negative < 0;
+    });
     if (negative < 0) return 0.0f;
     const int64_t rank = (p.data.n_cols - 1) / trials;
     const float g = weight * fmaxf(1.0f, static_cast<float>(log(static_cast<double>(rank > 1 ? rank : 1))));

@@ -23,6 +23,22 @@ struct AlsProblem {
   bool biased;  // the last column of x and y is a bias: y's counts as feature 1, its value is taken off the target
 };
 
+// Share of entry j in the objective, t' - 2 t s + c s^2 with s = x . y_j; the biases are the last numbers of both rows.
+RF_HOST_DEVICE inline double als_entry_loss(const AlsProblem& problem, int64_t j, double s, float bias,
+                                            float other_bias) {
+  const double w = problem.weights != nullptr ? double{problem.weights[j]} : 1.0;
+  double t = w > 0.0 ? w + problem.target_offset : 0.0, constant = t;
+  if (problem.targets != nullptr) {
+    t = problem.targets[j];
+    if (problem.biased) {
+      t -= double{bias} + other_bias;
+      s -= double{bias} * other_bias;
+    }
+    constant = t * t;
+  }
+  return constant + s * ((w < 0.0 ? -w : w) * s - 2.0 * t);
+}
+
 // x (n, d) <- argmin per row, given y (m, d), m = matrix.n_cols; rows without entries become 0. Overwrites x; reads x
 // as the start of cg and subspace. Returns the sum of the rows' minima. Deterministic for any n_threads. Hu, Koren &
 // Volinsky 2008; Takacs, Pilaszy & Tikk 2011 (cg); Rendle et al. 2021 (subspace).

@@ -1,7 +1,6 @@
 import bz2
 import gzip
 import importlib.util
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from recsys_fast.data import IdMap, Interactions
 from tests.data.helpers import check, entries, raw_entries
+from tests.memory import traced_peak
 
 ENGINES = ["pyarrow", "python"]
 
@@ -271,8 +271,5 @@ def test_memory_follows_the_entries_not_the_text(tmp_path: Path) -> None:
     path = write(tmp_path / "wide.csv", "u,i,text\n" + "".join(f"{n % 50},{n % 70},{filler}\n" for n in range(20_000)))
     options: dict[str, Any] = {"engine": "python", "chunk_bytes": 1 << 14}
     Interactions.from_csv(path, **options)  # imports and compiles
-    tracemalloc.start()
-    Interactions.from_csv(path, **options)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    peak = traced_peak(lambda: Interactions.from_csv(path, **options))
     assert peak < path.stat().st_size / 2

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 import recsys_fast as rf
+from tests.memory import traced_peak
 
 
 def matrix(ones: bool) -> sp.csr_array:
@@ -33,12 +33,7 @@ def test_a_fit_allocates_what_it_says_and_no_copy_of_the_entries(
     model = rf.ALS(16, n_epochs=2, solver="cg", device=device, n_threads=2, random_state=0, **options)
     model.fit(data[:100])  # what is compiled and imported on first use is not memory of a fit
     expected = model.estimate_memory(data)
-    tracemalloc.start()
-    try:
-        model.fit(data)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = traced_peak(lambda: model.fit(data))
     allowed = expected["total"] - expected["matrix"] - expected["work"] + (2 << 20)
     assert expected["weights"] == 0
     assert allowed - (4 << 20) < peak < allowed

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tracemalloc
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import recsys_fast as rf
+from tests.memory import traced_peak
 from tests.models.cases import sequences
 
 Make = Callable[..., Any]
@@ -40,13 +41,8 @@ def test_memory_estimate_covers_the_batches(name: str) -> None:
     model, data = BATCHES[name], sequences(600, 50, 60)
     model.seed_ = 0
     model._take_over(data)
-    for _ in model._batches().epoch(0):  # whatever is compiled or imported now is not counted
-        pass
-    tracemalloc.start()
-    for _ in model._batches().epoch(0):
-        pass
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    list(model._batches().epoch(0))  # whatever is compiled or imported now is not counted
+    peak = traced_peak(lambda: deque(model._batches().epoch(0), maxlen=0))
     assert 0.8 * peak < model.estimate_memory(data)["batches"] < 8 * peak
 
 
@@ -73,10 +69,5 @@ def test_memory_estimate_is_near_the_peak(name: str) -> None:
     model.fit(sequences(20, 300, 60))  # what is compiled and imported on first use is not memory of a fit
     expected = model.estimate_memory(data)["total"]
     model._start(data)
-    tracemalloc.start()
-    try:
-        model.fit(data)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = traced_peak(lambda: model.fit(data))
     assert 0.8 * peak < expected < 2.0 * peak

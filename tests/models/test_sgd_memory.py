@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 import recsys_fast as rf
+from tests.memory import traced_peak
 from tests.models.test_memory import matrix
 
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -28,12 +28,7 @@ def test_a_fit_allocates_no_more_than_it_says(device: str, case: str) -> None:
     model = kind(16, n_epochs=2, device=device, n_threads=2, random_state=0, **options)
     model.fit(data[:100])  # what is compiled and imported on first use is not memory of a fit
     expected = model.estimate_memory(data)
-    tracemalloc.start()
-    try:
-        model.fit(data)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = traced_peak(lambda: model.fit(data))
     assert peak < expected["total"] - expected["matrix"] + (1 << 20)
     assert peak > expected["tables"] + expected["copy"]
 

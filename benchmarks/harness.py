@@ -158,7 +158,7 @@ def table(title: str, figures: dict[str, Figure], ours: str = "recsys_fast") -> 
     """Return the figures as text: seconds, how many times ours is faster, share of the floor, quality."""
     lines = [title]
     for figure in figures.values():
-        line = f"  {figure.name:<28}{figure.median:>10.4f} s"
+        line = f"  {figure.name:<28}{figure.median:>10.4g} s"
         line += "            " if figure.name == ours else f"{figure.median / figures[ours].median:>9.2f} x "
         if figure.floor_seconds is not None:
             line += f"  {100.0 * figure.floor_seconds / figure.median:5.1f} % of floor"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _SHARED = _ROOT.parent / "shared" / "data"
 if "RECSYS_FAST_DATA" not in os.environ and _SHARED.is_dir():
     os.environ["RECSYS_FAST_DATA"] = str(_SHARED)
+
+
+_MOST_WORKERS = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes share the tests: none for chosen files, whose output is to be read as it comes, nor for
+    the emulated grid, which is built once and has threads of its own."""
+    if config.args != config.getini("testpaths") or re.search(r"(?<!not )cuda_emulated", config.option.markexpr):
+        return 0
+    return min(_MOST_WORKERS, backend.resolve_threads(None))
 
 
 def devices() -> list[str]:

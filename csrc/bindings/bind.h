@@ -17,6 +17,7 @@ void bind_fm(pybind11::module_& m);
 void bind_gram(pybind11::module_& m);
 void bind_linear(pybind11::module_& m);
 void bind_losses(pybind11::module_& m);
+void bind_ncf(pybind11::module_& m);
 void bind_negatives(pybind11::module_& m);
 void bind_optimizer(pybind11::module_& m);
 void bind_product_topk(pybind11::module_& m);

@@ -26,6 +26,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_conv(m);
   bindings::bind_dense(m);
   bindings::bind_linear(m);
+  bindings::bind_ncf(m);
   bindings::bind_negatives(m);
   bindings::bind_gram(m);
   bindings::bind_als(m);

@@ -17,6 +17,7 @@ from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
 from recsys_fast._numba.layer_norm import layer_norm_backward, layer_norm_forward
 from recsys_fast._numba.linear import csr_gram, spd_invert
 from recsys_fast._numba.losses import regression_loss, row_loss, shared_loss
+from recsys_fast._numba.ncf import ncf_loss, ncf_scores
 from recsys_fast._numba.negatives import negatives_draw, sample_negatives
 from recsys_fast._numba.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast._numba.pair_scores import pair_scores
@@ -77,6 +78,8 @@ __all__ = [
     "logistic_epoch",
     "lstm_backward",
     "lstm_forward",
+    "ncf_loss",
+    "ncf_scores",
     "negatives_draw",
     "optimizer_step",
     "optimizer_step_rows",

@@ -16,6 +16,7 @@ from recsys_fast.models.hybrid import Hybrid
 from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.logistic_mf import LogisticMF
 from recsys_fast.models.mf import MF
+from recsys_fast.models.ncf import GMF, MLPRec, NeuMF
 from recsys_fast.models.nextitnet import NextItNet
 from recsys_fast.models.popularity import Popularity
 from recsys_fast.models.random import Random
@@ -33,6 +34,7 @@ __all__ = [
     "EASE",
     "FFM",
     "FM",
+    "GMF",
     "MF",
     "SLIM",
     "WARP",
@@ -44,6 +46,8 @@ __all__ = [
     "Hybrid",
     "ItemKNN",
     "LogisticMF",
+    "MLPRec",
+    "NeuMF",
     "NextItNet",
     "P3alpha",
     "Popularity",

@@ -38,10 +38,13 @@ MODELS = {
     "BPR": "recsys_fast.models.bpr",
     "ContentKNN": "recsys_fast.models.content_knn",
     "EASE": "recsys_fast.models.ease",
+    "GMF": "recsys_fast.models.ncf",
     "Hybrid": "recsys_fast.models.hybrid",
     "ItemKNN": "recsys_fast.models.item_knn",
     "LogisticMF": "recsys_fast.models.logistic_mf",
     "MF": "recsys_fast.models.mf",
+    "MLPRec": "recsys_fast.models.ncf",
+    "NeuMF": "recsys_fast.models.ncf",
     "P3alpha": "recsys_fast.models.graph",
     "Popularity": "recsys_fast.models.popularity",
     "RP3beta": "recsys_fast.models.graph",
@@ -320,9 +323,7 @@ def _shared_matrix(reader: Reader | Part, n_users: int, n_items: int, shared: Cs
     """Return the owner's matrix with the member's own values."""
     if shared.shape != (n_users, n_items):
         raise reader.fail("shape of a member", (n_users, n_items), f"{shared.shape}")
-    values = None
-    if "matrix.values" in reader.specs:
-        values = read_table(reader, "matrix.values", (shared.nnz,))
+    values = read_table(reader, "matrix.values", (shared.nnz,)) if "matrix.values" in reader.specs else None
     return shared._replace(values=values)
 
 

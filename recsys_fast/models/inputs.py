@@ -164,6 +164,18 @@ def drop_zeros(csr: Csr) -> Csr:
     return Csr(before[csr.row_ptr], csr.col_idx[keep], csr.values[keep], csr.n_rows, csr.n_cols)
 
 
+def liked(csr: Csr, name: str) -> Csr:
+    """Return the matrix without stored zeros, for a model (``name``) to which every entry is something liked.
+
+    Raises:
+        ValueError: a value below 0.
+    """
+    if csr.values is not None and csr.nnz and float(csr.values.min()) < 0.0:
+        mend = "drop what users dislike, or shift the values"
+        raise ValueError(message(f"smallest value, which {name} takes for liked", csr.values.min(), "0 or more", mend))
+    return drop_zeros(csr)
+
+
 def column_counts(csr: Csr) -> NDArray[np.int64]:
     """Return the number of entries of each column, with small temporaries."""
     counts = np.zeros(csr.n_cols, np.int64)

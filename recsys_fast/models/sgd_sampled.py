@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.parameters import check_choice, check_float
 from recsys_fast.models.sgd_factors import SgdFactorModel
@@ -37,12 +36,7 @@ class SampledModel(SgdFactorModel):
     def _prepare(self, matrix: Csr) -> Csr:
         if matrix.values is None or matrix.nnz == 0:
             return matrix._replace(values=None)
-        if float(matrix.values.min()) < 0.0:
-            name, mend = type(self).__name__, "drop what users dislike, or shift the values"
-            raise ValueError(
-                message(f"smallest value, which {name} takes for liked", matrix.values.min(), "0 or more", mend)
-            )
-        matrix = inputs.drop_zeros(matrix)
+        matrix = inputs.liked(matrix, type(self).__name__)
         if self.sample_weight == "none" or inputs.all_ones(matrix):
             return matrix._replace(values=None)
         return matrix

@@ -28,6 +28,7 @@ from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.layer_norm import LayerNormGradients, layer_norm_backward, layer_norm_forward
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
 from recsys_fast.ops.losses import regression_loss, row_loss, shared_loss, softmax_loss
+from recsys_fast.ops.ncf import NcfGradients, ncf_loss, ncf_scores
 from recsys_fast.ops.negatives import negatives_draw, philox_draw, philox_rows, sample_negatives
 from recsys_fast.ops.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast.ops.pair_scores import pair_scores
@@ -57,6 +58,7 @@ __all__ = [
     "FeedForwardWeights",
     "IdPlan",
     "LayerNormGradients",
+    "NcfGradients",
     "OptimizerState",
     "RecurrentGradients",
     "RecurrentStates",
@@ -98,6 +100,8 @@ __all__ = [
     "lstm_backward",
     "lstm_forward",
     "make_state",
+    "ncf_loss",
+    "ncf_scores",
     "negatives_draw",
     "optimizer_step",
     "optimizer_step_rows",

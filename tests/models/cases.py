@@ -104,8 +104,8 @@ SEQUENCE_MODELS: dict[str, Callable[..., Any]] = {
         **{**_SMALL, "loss": "bpr_max", "n_negatives": 6, "norm": "post", "item_bias": True, "optimizer": "sgd", **k}
     ),
 }
-# Models whose fit needs more than a matrix; they have tests of their own.
-OTHERS = {"ContentKNN"}
+# Models whose fit needs more than a matrix, or that know users by their id only; they have tests of their own.
+OTHERS = {"ContentKNN", "GMF", "MLPRec", "NeuMF"}
 CONTAINERS = {"Hybrid"}  # made of fitted models, and never trained on a matrix: with tests of their own
 FACTORS = [name for name in MODELS if name.startswith(("als", "bpr", "logistic-mf", "mf", "warp"))]
 

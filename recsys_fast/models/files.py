@@ -34,6 +34,7 @@ _HISTORY = re.compile(r"history\.([a-z][a-z0-9_]{0,31}(@[0-9]{1,10})?)")
 # Only these names are ever imported on behalf of a file: models of users and items, and models of rows.
 MODELS = {
     "ALS": "recsys_fast.models.als",
+    "AutoRec": "recsys_fast.models.autorec",
     "BERT4Rec": "recsys_fast.models.bert4rec",
     "BPR": "recsys_fast.models.bpr",
     "ContentKNN": "recsys_fast.models.content_knn",
@@ -42,6 +43,8 @@ MODELS = {
     "ItemKNN": "recsys_fast.models.item_knn",
     "LogisticMF": "recsys_fast.models.logistic_mf",
     "MF": "recsys_fast.models.mf",
+    "MultDAE": "recsys_fast.models.mult_vae",
+    "MultVAE": "recsys_fast.models.mult_vae",
     "P3alpha": "recsys_fast.models.graph",
     "Popularity": "recsys_fast.models.popularity",
     "RP3beta": "recsys_fast.models.graph",
@@ -320,9 +323,7 @@ def _shared_matrix(reader: Reader | Part, n_users: int, n_items: int, shared: Cs
     """Return the owner's matrix with the member's own values."""
     if shared.shape != (n_users, n_items):
         raise reader.fail("shape of a member", (n_users, n_items), f"{shared.shape}")
-    values = None
-    if "matrix.values" in reader.specs:
-        values = read_table(reader, "matrix.values", (shared.nnz,))
+    values = read_table(reader, "matrix.values", (shared.nnz,)) if "matrix.values" in reader.specs else None
     return shared._replace(values=values)
 
 

@@ -15,6 +15,7 @@ from recsys_fast.ops.attention import (
 from recsys_fast.ops.caser import caser_backward, caser_forward
 from recsys_fast.ops.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.csr_dense import CsrDenseGradients, csr_dense_backward, csr_dense_forward, csr_scale
 from recsys_fast.ops.dense import dense_backward, dense_forward
 from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast.ops.feed_forward import (
@@ -24,10 +25,12 @@ from recsys_fast.ops.feed_forward import (
     feed_forward_block_forward,
 )
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
+from recsys_fast.ops.gaussian import gaussian_backward, gaussian_forward
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.layer_norm import LayerNormGradients, layer_norm_backward, layer_norm_forward
 from recsys_fast.ops.linear import csr_gram, ridge_solve, slim_solve, spd_invert
 from recsys_fast.ops.losses import regression_loss, row_loss, shared_loss, softmax_loss
+from recsys_fast.ops.multinomial import multinomial_loss
 from recsys_fast.ops.negatives import negatives_draw, philox_draw, philox_rows, sample_negatives
 from recsys_fast.ops.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast.ops.pair_scores import pair_scores
@@ -52,6 +55,7 @@ __all__ = [
     "AttentionSaved",
     "AttentionWeights",
     "Csr",
+    "CsrDenseGradients",
     "EpochResult",
     "FeedForwardSaved",
     "FeedForwardWeights",
@@ -71,8 +75,11 @@ __all__ = [
     "caser_forward",
     "causal_conv_block_backward",
     "causal_conv_block_forward",
+    "csr_dense_backward",
+    "csr_dense_forward",
     "csr_from_coo",
     "csr_gram",
+    "csr_scale",
     "csr_transpose",
     "dense_backward",
     "dense_forward",
@@ -86,6 +93,8 @@ __all__ = [
     "fm_als_sweep",
     "fm_epoch",
     "fm_predict",
+    "gaussian_backward",
+    "gaussian_forward",
     "gram",
     "gram_eigen",
     "gru_backward",
@@ -98,6 +107,7 @@ __all__ = [
     "lstm_backward",
     "lstm_forward",
     "make_state",
+    "multinomial_loss",
     "negatives_draw",
     "optimizer_step",
     "optimizer_step_rows",

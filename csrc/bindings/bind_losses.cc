@@ -1,5 +1,6 @@
 #include "bindings/bind.h"
 #include "bindings/buffers.h"
+#include "bindings/layers.h"
 #include "ops/losses.h"
 
 namespace recsys_fast::bindings {
@@ -19,13 +20,14 @@ class Scores {
         targets_(targets, "targets"),
         weights_(weights, "weights") {}
 
-  ScoreProblem problem(bool has_drows, double scale, int compute) const {
+  // With `entries` targets and weights are those of rows of several, else one of each row.
+  ScoreProblem problem(bool has_drows, double scale, int compute, bool entries = false) const {
     const auto h = h_.rows("dimensions of h"), rows = rows_.rows("dimensions of the items' rows");
     check_size("columns of the items' rows", rows.d, h.d);
     check_size("size of dh", dh_.size(), h.n * h.d);
-    check_size("length of targets", targets_.size(), h.n);
+    if (!entries) check_size("length of targets", targets_.size(), h.n);
     if (bias_.size() != 0) check_size("length of bias", bias_.size(), rows.n);
-    if (weights_.size() != 0) check_size("length of weights", weights_.size(), h.n);
+    if (weights_.size() != 0) check_size("length of weights", weights_.size(), targets_.size());
     if (has_drows) {
       check_size("size of the rows' gradient", drows_.size(), rows.n * rows.d);
       check_size("length of the biases' gradient", dbias_.size(), bias_.size());
@@ -35,6 +37,7 @@ class Scores {
         dh_.data(),      drows_.data(),           dbias_.data_or_null(),     h,           rows, bias_.data_or_null(),
         targets_.data(), weights_.data_or_null(), static_cast<float>(scale), compute != 0};
   }
+  int64_t n_targets() const { return targets_.size(); }
 
  private:
   Array<float> dh_, drows_, dbias_;
@@ -58,6 +61,18 @@ void bind_losses(py::module_& m) {
     const ScoreProblem problem = arrays.problem(true, scale, compute);
     return without_gil([&] { return softmax_loss<Cpu>(problem, n_threads); });
   });
+  m.def("multinomial_loss",
+        [](const py::object& dh, const py::object& dtable, const py::object& dbias, const py::object& h,
+           const py::object& table, const py::object& bias, const py::object& row_ptr, const py::object& col_idx,
+           const py::object& weights, double scale, int compute, int n_threads) {
+          const Scores arrays(dh, dtable, dbias, h, table, bias, col_idx, weights);
+          const Array<const int64_t> ptr(row_ptr, "row_ptr");
+          ScoreProblem problem = arrays.problem(true, scale, compute, true);
+          check_size("length of row_ptr", ptr.size(), problem.h.n + 1);
+          check_row_ptr(ptr, arrays.n_targets());
+          problem.target_ptr = ptr.data();
+          return without_gil([&] { return multinomial_loss<Cpu>(problem, n_threads); });
+        });
   m.def("shared_loss",
         [](const py::object& dh, const py::object& dcand, const py::object& dcand_bias, const py::object& h,
            const py::object& cand, const py::object& cand_bias, const py::object& positive, const py::object& ids,

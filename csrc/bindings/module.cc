@@ -22,12 +22,14 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   recsys_fast::set_poll_interrupt(bindings::poll_python_signals);
   m.attr("lanes") = recsys_fast::kLanes;
   bindings::bind_csr(m);
+  bindings::bind_csr_dense(m);
   bindings::bind_caser(m);
   bindings::bind_conv(m);
   bindings::bind_dense(m);
   bindings::bind_linear(m);
   bindings::bind_ncf(m);
   bindings::bind_negatives(m);
+  bindings::bind_gaussian(m);
   bindings::bind_gram(m);
   bindings::bind_als(m);
   bindings::bind_attention(m);

@@ -15,6 +15,11 @@ double softmax_loss<Cpu>(const ScoreProblem& problem, int n_threads) {
 }
 
 template <>
+double multinomial_loss<Cpu>(const ScoreProblem& problem, int n_threads) {
+  return softmax_loss<Cpu>(problem, n_threads);
+}
+
+template <>
 double shared_loss<Cpu>(const ScoreProblem& problem, const int32_t* ids, const float* log_q,
                         const ScoreLossOptions& options, int n_threads) {
   if (problem.bf16) return shared_loss_bf16(problem, ids, log_q, options, n_threads);

@@ -1,4 +1,5 @@
-// Softmax cross-entropy over all rows of a table. Templates only, see cpu/loss_tiles.h.
+// Softmax cross-entropy over all rows of a table, for one target of each row or for several with weights. Templates
+// only, see cpu/loss_tiles.h.
 //
 // A block of rows at a time: u_tj = 2^-k_t e^(s_tj), their sums Z_t, and sum_j u_tj e_j while u_tj is in L1; then, with
 // Z known, dtable_j += sum_t u_tj (w_t h_t / Z_t) from the u that were kept, or made again where the block's would not
@@ -34,10 +35,10 @@ class SoftmaxRows {
   double run() {
     const int64_t n = problem_.rows.n;
     int64_t n_rows = 0;
-    for (int64_t t = 0; t < problem_.h.n; ++t) n_rows += problem_.targets[t] >= 0;
+    for (int64_t t = 0; t < problem_.h.n; ++t) n_rows += begin(t) < end(t);
     allocate(n_rows);
     for (int64_t t = 0, at = 0; t < problem_.h.n; ++t) {
-      if (problem_.targets[t] >= 0) {
+      if (begin(t) < end(t)) {
         rows_[at++] = t;
       } else {
         std::fill_n(problem_.dh + t * problem_.h.d, problem_.h.d, 0.0f);
@@ -57,11 +58,25 @@ class SoftmaxRows {
   }
 
  private:
+  // The entries of targets that belong to row t.
+  RF_INLINE int64_t begin(int64_t t) const { return problem_.target_ptr != nullptr ? problem_.target_ptr[t] : t; }
+  RF_INLINE int64_t end(int64_t t) const {
+    return problem_.target_ptr != nullptr ? problem_.target_ptr[t + 1] : t + (problem_.targets[t] >= 0 ? 1 : 0);
+  }
+  RF_INLINE float weight(int64_t k) const { return problem_.weights != nullptr ? problem_.weights[k] : 1.0f; }
+  double total_weight(int64_t t) const {
+    double sum = 0.0;
+    for (int64_t k = begin(t); k < end(t); ++k) sum += weight(k);
+    return sum;
+  }
+
   void allocate(int64_t n_rows) {
     const int64_t n = problem_.rows.n, words = n * kPanel / Product::kPair;
-    const int64_t fit = kKeptWords / words;  // panels of scores to keep
+    const bool wide = problem_.h.d > kWide;
+    const int64_t fit = (wide ? kWideKeptWords : kKeptWords) / words;  // panels of scores to keep
     keep_ = fit >= 1;
-    const int64_t most = keep_ ? std::min<int64_t>(fit, kBlockPanels) : kBlockPanels;
+    const int64_t panels = wide ? kWidePanels : kBlockPanels;
+    const int64_t most = keep_ ? std::min<int64_t>(fit, panels) : panels;
     n_panels_ = std::max<int64_t>(1, std::min(most, (n_rows + kPanel - 1) / kPanel));
     block_rows_ = n_panels_ * kPanel;
     Arena& arena = loss_arena();
@@ -133,9 +148,9 @@ class SoftmaxRows {
     } while (!all_sure);
     double loss = 0.0;
     for (int64_t r = 0; r < block_rows_; ++r) {
-      const float weight = r >= n ? 0.0f : problem_.weights != nullptr ? problem_.weights[rows[r]] : 1.0f;
-      factor_[r] = r < n ? weight * problem_.scale / total_[r] : 0.0f;
-      if (r < n) loss += weight * (log_sum(r) - target_score(rows[r]));
+      const double weight = r < n ? total_weight(rows[r]) : 0.0;
+      factor_[r] = r < n ? static_cast<float>(weight) * problem_.scale / total_[r] : 0.0f;
+      if (r < n) loss += row_loss(rows[r], weight, log_sum(r));
     }
     block_.template pack_scaled<Product>(n, factor_, h);
     second(rows, n, first);
@@ -149,8 +164,14 @@ class SoftmaxRows {
            (kRoundMagic - static_cast<double>(magic_[r])) * 0.69314718055994530942;
   }
 
-  double target_score(int64_t t) const {
-    const int64_t j = problem_.targets[t];
+  double row_loss(int64_t t, double total_weight, double log_sum) const {
+    if (problem_.target_ptr == nullptr) return total_weight * (log_sum - target_score(t, problem_.targets[t]));
+    double loss = total_weight * log_sum;
+    for (int64_t k = begin(t); k < end(t); ++k) loss -= weight(k) * target_score(t, problem_.targets[k]);
+    return loss;
+  }
+
+  double target_score(int64_t t, int64_t j) const {
     const float *a = problem_.h.row(t), *b = problem_.rows.row(j);
     double sum = problem_.bias != nullptr ? problem_.bias[j] : 0.0;
     for (int64_t k = 0; k < problem_.h.d; ++k) sum += Product::product(a[k], b[k]);
@@ -290,33 +311,35 @@ class SoftmaxRows {
     });
   }
 
-  // The targets' share in the gradients of items [begin, end).
-  void targets(const int64_t* rows, int64_t n, int64_t begin, int64_t end) const {
+  // The targets' share in the gradients of items [first, last).
+  void targets(const int64_t* rows, int64_t n, int64_t first, int64_t last) const {
     for (int64_t r = 0; r < n; ++r) {
-      const int64_t j = problem_.targets[rows[r]];
-      if (j < begin || j >= end) continue;
-      const float weight = target_weight(rows[r]);
-      axpy(problem_.drows + j * problem_.h.d, -weight, problem_.h.row(rows[r]), problem_.h.d);
-      if (problem_.dbias != nullptr) problem_.dbias[j] -= weight;
+      for (int64_t k = begin(rows[r]); k < end(rows[r]); ++k) {
+        const int64_t j = problem_.targets[k];
+        if (j < first || j >= last) continue;
+        const float pull = problem_.scale * weight(k);
+        axpy(problem_.drows + j * problem_.h.d, -pull, problem_.h.row(rows[r]), problem_.h.d);
+        if (problem_.dbias != nullptr) problem_.dbias[j] -= pull;
+      }
     }
-  }
-
-  float target_weight(int64_t t) const {
-    return problem_.scale * (problem_.weights != nullptr ? problem_.weights[t] : 1.0f);
   }
 
   void row_gradient(int64_t t, int64_t r) const {
-    float* dh = block_.share(0) + r * block_.dp();
+    const int64_t d = problem_.h.d;
+    float *dh = block_.share(0) + r * block_.dp(), *out = problem_.dh + t * d;
     for (int64_t slot = 1; slot < block_.n_slots(); ++slot) {
       axpy(dh, 1.0f, block_.share(slot) + r * block_.dp(), block_.dp());
     }
-    const float *e = problem_.rows.row(problem_.targets[t]), weight = target_weight(t);
-    float* out = problem_.dh + t * problem_.h.d;
-    for (int64_t k = 0; k < problem_.h.d; ++k) out[k] = factor_[r] * dh[k] - weight * e[k];
+    for (int64_t c = 0; c < d; ++c) out[c] = factor_[r] * dh[c];
+    for (int64_t k = begin(t); k < end(t); ++k) {
+      axpy(out, -problem_.scale * weight(k), problem_.rows.row(problem_.targets[k]), d);
+    }
   }
 
   static constexpr int64_t kBlockPanels = 1;  // panels of a block: what is kept competes with the tables for L3
   static constexpr int64_t kKeptWords = int64_t{1} << 22;  // words of scores that are kept at once: half of L3
+  // Where rows are wide, going through the table once per block costs more than scores that come back from memory.
+  static constexpr int64_t kWide = 256, kWidePanels = 8, kWideKeptWords = int64_t{1} << 25;
   const ScoreProblem& problem_;
   LossBlock block_;
   int n_threads_;

@@ -25,8 +25,11 @@ RF_INLINE Entry entry_of(const RowGradients& from, int64_t d, int64_t e) {
     return {from.dcand.data + e * d, 1.0f, from.dcand_bias != nullptr ? from.dcand_bias[e] : 0.0f};
   }
   e -= from.dcand.n;
-  const int64_t row = from.width == 1 ? e : static_cast<uint32_t>(e) / static_cast<uint32_t>(from.width);
-  return {from.h + row * d, from.coef[e], from.coef[e]};
+  const int64_t row = from.row_of != nullptr ? from.row_of[e]
+                      : from.width == 1      ? e
+                                             : static_cast<uint32_t>(e) / static_cast<uint32_t>(from.width);
+  const float coef = from.coef != nullptr ? from.coef[e] : 1.0f;
+  return {from.h + row * d, coef, coef};
 }
 
 // out[0 .. columns) = sum of the entries' columns from c on; columns <= kVectors * kLanes, all but the last of the n

@@ -11,7 +11,8 @@ namespace recsys_fast {
 enum class ScoreLoss { kSoftmax = 0, kBce = 1, kBpr = 2, kBprMax = 3, kTop1 = 4, kTop1Max = 5 };
 
 // Outputs h (T, d) that score rows (n, d) of items with biases (n) or null; gradients of the same shapes, times scale.
-// targets (T): which row is the target, -1 for none. weights (T) or null: of the rows.
+// targets (T): which row is the target, -1 for none. weights (T) or null: of the rows. With target_ptr (T + 1), in
+// multinomial_loss only, row t has the targets and weights [target_ptr[t], target_ptr[t + 1]), none of them -1.
 struct ScoreProblem {
   float *dh, *drows, *dbias;
   Rows<const float> h, rows;
@@ -20,6 +21,7 @@ struct ScoreProblem {
   const float* weights;
   float scale;
   bool bf16;  // operands of the products rounded to bfloat16; only where has_bf16()
+  const int64_t* target_ptr = nullptr;
 };
 
 struct ScoreLossOptions {
@@ -33,6 +35,10 @@ bool losses_have_bf16();
 // sum_t w_t (log sum_j exp s_tj - s_t,target), s = h . row + bias. Softmax cross-entropy over all items.
 template <class Device>
 double softmax_loss(const ScoreProblem& problem, int n_threads);
+
+// The same with target_ptr: the negative multinomial log-likelihood of the targets' weights.
+template <class Device>
+double multinomial_loss(const ScoreProblem& problem, int n_threads);
 
 // The rows are candidates of every h. ids (n): rows with the id of a row's target are left out for it, or null. log_q
 // (n) is subtracted from the scores, or null.

@@ -13,7 +13,8 @@ template <class Device>
 int64_t id_plan(int32_t* rows, int64_t* entry_ptr, int32_t* entries, const int32_t* ids, int64_t n, int64_t n_table,
                 int n_threads);
 
-// Gradients of single rows, numbered through: dx, then dcand, then coef[e] h[e / width]. Each may be of length 0.
+// Gradients of single rows, numbered through: dx, then dcand, then coef[e] h[e / width], or coef[e] h[row_of[e]] where
+// rows of h have different numbers of entries. Each may be of length 0; coef null counts 1.
 struct RowGradients {
   Rows<const float> dx;     // (N1, d)
   Rows<const float> dcand;  // (N2, d)
@@ -22,6 +23,7 @@ struct RowGradients {
   int64_t n_coef;           //
   const float* h;           // (n_coef / width, d)
   int64_t width;
+  const int32_t* row_of = nullptr;  // (n_coef) or null
   int64_t size() const { return dx.n + dcand.n + n_coef; }
 };
 

@@ -8,11 +8,13 @@ from recsys_fast._numba.attention import attention_block_backward, attention_blo
 from recsys_fast._numba.caser import caser_backward, caser_forward
 from recsys_fast._numba.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
+from recsys_fast._numba.csr_dense import csr_dense_backward, csr_dense_forward, csr_scale
 from recsys_fast._numba.dense import dense_backward, dense_forward
 from recsys_fast._numba.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast._numba.feed_forward import feed_forward_block_backward, feed_forward_block_forward
 from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
 from recsys_fast._numba.fm_als import fm_als_sweep
+from recsys_fast._numba.gaussian import gaussian_backward, gaussian_forward
 from recsys_fast._numba.gram import gram, gram_eigen, rows_rotate
 from recsys_fast._numba.layer_norm import layer_norm_backward, layer_norm_forward
 from recsys_fast._numba.linear import csr_gram, spd_invert
@@ -24,19 +26,12 @@ from recsys_fast._numba.pair_scores import pair_scores
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
-from recsys_fast._numba.recurrent import (
-    gru_backward,
-    gru_forward,
-    lstm_backward,
-    lstm_forward,
-    rnn_backward,
-    rnn_forward,
-)
+from recsys_fast._numba.recurrent import gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward
 from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast._numba.slim import slim_solve
-from recsys_fast._numba.softmax_loss import has_bfloat16, softmax_loss
+from recsys_fast._numba.softmax_loss import has_bfloat16, multinomial_loss, softmax_loss
 from recsys_fast._numba.table import id_plan, table_add, table_gradient
 from recsys_fast._numba.topk import topk
 
@@ -51,8 +46,11 @@ __all__ = [
     "caser_forward",
     "causal_conv_block_backward",
     "causal_conv_block_forward",
+    "csr_dense_backward",
+    "csr_dense_forward",
     "csr_from_coo",
     "csr_gram",
+    "csr_scale",
     "csr_transpose",
     "dense_backward",
     "dense_forward",
@@ -66,6 +64,8 @@ __all__ = [
     "fm_als_sweep",
     "fm_epoch",
     "fm_predict",
+    "gaussian_backward",
+    "gaussian_forward",
     "gram",
     "gram_eigen",
     "gru_backward",
@@ -78,6 +78,7 @@ __all__ = [
     "logistic_epoch",
     "lstm_backward",
     "lstm_forward",
+    "multinomial_loss",
     "ncf_loss",
     "ncf_scores",
     "negatives_draw",

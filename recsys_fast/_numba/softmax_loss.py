@@ -1,4 +1,4 @@
-"""Full softmax cross-entropy with its gradients; no matrix of rows x items exists."""
+"""Full softmax cross-entropy, for one target of a row or several; no matrix of rows x items exists."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from recsys_fast.errors import NotSupportedError, message
 
 Array = NDArray[Any]
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 
 _SLOTS = 8  # parts of the items; their number must not depend on the threads
 
@@ -42,25 +43,67 @@ def softmax_loss(
     compute: int,
     n_threads: int,
 ) -> float:
-    """Full softmax cross-entropy; two passes over the items, each cut into the same slots for any n_threads."""
+    """Full softmax cross-entropy; the multinomial likelihood of one entry per row."""
     check_compute(compute)
     rows = np.flatnonzero(targets >= 0)
-    h, table, bias = inputs(h if len(rows) == len(h) else h[rows], table, bias)
     factors = np.ones(len(rows), h.dtype) if len(weights) == 0 else weights[rows].astype(h.dtype)
+    ptr = np.arange(len(rows) + 1)
+    return _loss(dh, dtable, dbias, h, table, bias, rows, ptr, targets[rows], factors, scale, n_threads)
+
+
+def multinomial_loss(
+    dh: Array,
+    dtable: Array,
+    dbias: Array,
+    h: Array,
+    table: Array,
+    bias: Array,
+    row_ptr: I64,
+    col_idx: I32,
+    weights: Array,
+    scale: float,
+    compute: int,
+    n_threads: int,
+) -> float:
+    """Negative multinomial log-likelihood of sparse rows; see ``recsys_fast.ops.multinomial_loss``."""
+    check_compute(compute)
+    rows = np.flatnonzero(row_ptr[1:] > row_ptr[:-1])
+    factors = np.ones(len(col_idx), h.dtype) if len(weights) == 0 else weights.astype(h.dtype)
+    ptr = np.append(row_ptr[rows], row_ptr[-1])
+    return _loss(dh, dtable, dbias, h, table, bias, rows, ptr, col_idx, factors, scale, n_threads)
+
+
+def _loss(
+    dh: Array,
+    dtable: Array,
+    dbias: Array,
+    h: Array,
+    table: Array,
+    bias: Array,
+    rows: I64,
+    ptr: I64,
+    targets: I32,
+    factors: Array,
+    scale: float,
+    n_threads: int,
+) -> float:
+    """Two passes over the items, each cut into the same slots for any n_threads; row rows[r] of h has the targets
+    [ptr[r], ptr[r + 1]), times factors."""
+    h, table, bias, targets = inputs(h if len(rows) == len(h) else h[rows], table, bias, targets)
     n, d = table.shape
     tile = max(1, BLOCK_WORK // (BLOCK * d))  # items of one product
     part = -(-n // (_SLOTS * tile)) * tile
     tops, totals = np.empty(len(rows), h.dtype), np.empty(len(rows), h.dtype)
     parts = np.zeros((-(-n // part), *h.shape), h.dtype)
-    wanted = targets[rows]
+    whole = np.add.reduceat(factors, ptr[:-1]) if len(rows) else factors
     with threads(n_threads):
         _sums(tops, totals, h, table, bias, tile)
-        shares = factors * scale / totals
-        _softmax_gradients(parts, dtable, dbias, h, table, bias, wanted, factors * scale, shares, tops, tile, part)
+        shares, pulls = whole * h.dtype.type(scale) / totals, factors * h.dtype.type(scale)
+        _softmax_gradients(parts, dtable, dbias, h, table, bias, ptr, targets, pulls, shares, tops, tile, part)
     dh[...] = 0.0
     dh[rows] = parts.sum(axis=0)
-    scores = _target_scores(h, table, bias, wanted)
-    return float(np.sum(factors * (np.log(totals.astype(np.float64)) + tops - scores)))
+    scores = _target_scores(h, table, bias, ptr, targets)
+    return float(np.sum(whole * (np.log(totals.astype(np.float64)) + tops)) - np.sum(factors * scores))
 
 
 @serial
@@ -84,13 +127,14 @@ def add_product(into: Array, a: Array, b: Array) -> None:
 
 
 @serial
-def _target_scores(h: Array, table: Array, bias: Array, targets: I32) -> NDArray[np.float64]:
-    out = np.zeros(len(h))
+def _target_scores(h: Array, table: Array, bias: Array, ptr: I64, targets: I32) -> NDArray[np.float64]:
+    out = np.zeros(len(targets))
     for t in range(len(h)):
-        for k in range(h.shape[1]):
-            out[t] += h[t, k] * table[targets[t], k]
-        if len(bias) > 0:
-            out[t] += bias[targets[t]]
+        for e in range(ptr[t], ptr[t + 1]):
+            for k in range(h.shape[1]):
+                out[e] += h[t, k] * table[targets[e], k]
+            if len(bias) > 0:
+                out[e] += bias[targets[e]]
     return out
 
 
@@ -128,8 +172,9 @@ def _softmax_gradients(
     h: Array,
     table: Array,
     bias: Array,
+    ptr: I64,
     targets: I32,
-    factors: Array,
+    pulls: Array,
     shares: Array,
     tops: Array,
     tile: int,
@@ -141,7 +186,7 @@ def _softmax_gradients(
         for j in range(slot * part, end, tile):
             stop = min(j + tile, end)
             own = dtable[j:stop], dbias[j:stop], table[j:stop], bias[j:stop]
-            _softmax_tile(parts[slot], *own, h, targets, factors, shares, tops, j)
+            _softmax_tile(parts[slot], *own, h, ptr, targets, pulls, shares, tops, j)
 
 
 @serial
@@ -152,8 +197,9 @@ def _softmax_tile(
     items: Array,
     bias: Array,
     h: Array,
+    ptr: I64,
     targets: I32,
-    factors: Array,
+    pulls: Array,
     shares: Array,
     tops: Array,
     j: int,
@@ -168,9 +214,10 @@ def _softmax_tile(
             share, top = shares[first + r], tops[first + r]
             for i in range(len(items)):
                 p[r, i] = share * np.exp(p[r, i] - top)
-            at = targets[first + r] - j
-            if 0 <= at < len(items):
-                p[r, at] -= factors[first + r]
+            for e in range(ptr[first + r], ptr[first + r + 1]):
+                at = targets[e] - j
+                if 0 <= at < len(items):
+                    p[r, at] -= pulls[e]
         add_product(dh[first : first + BLOCK], p, items)
         add_product(dtable, p.T, rows)
         if len(dbias) > 0:

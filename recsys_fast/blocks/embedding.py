@@ -58,6 +58,7 @@ class ItemTable:
         bias: whether every row has a bias.
         init: "normal" (standard deviation ``scale``), "uniform" (between -scale and scale) or "zeros".
         scale: see ``init``.
+        bias_value: of all biases at first.
         name: under which an optimizer keeps its state; unique among the tables of a network.
 
     Attributes:
@@ -76,9 +77,11 @@ class ItemTable:
         bias: bool = False,
         init: str = "normal",
         scale: float = 0.02,
+        bias_value: float = 0.0,
         name: str = "items",
     ) -> None:
         self.n_rows, self.d, self.has_bias, self.init, self.scale, self.name = n_rows, d, bias, init, scale, name
+        self.bias_value = bias_value
 
     def connect(self, runtime: Runtime, site: int) -> None:
         """Take over where to compute, and the number of the first of eight random masks; allocate the table."""
@@ -91,7 +94,7 @@ class ItemTable:
         self.begin()
 
     def initialise(self, generator: np.random.Generator) -> None:
-        """Fill the table as ``init`` says; biases are 0."""
+        """Fill the table as ``init`` says, and the biases with ``bias_value``."""
         shape = self.values.shape
         if self.init == "normal":
             self.values[...] = self.scale * generator.standard_normal(shape)
@@ -99,12 +102,13 @@ class ItemTable:
             self.values[...] = generator.uniform(-self.scale, self.scale, shape)
         else:
             self.values[...] = 0.0
-        self.bias[...] = 0.0
+        self.bias[...] = self.bias_value
 
     def begin(self) -> None:
         """Forget all gradients."""
         self._inputs: list[tuple[I32, Array]] = []
         self._rows: list[tuple[I32, Array, Array | None]] = []
+        self._distinct = False
         self._pairs: list[tuple[I32, Array, Array]] = []
         self._dense: tuple[Array, Array] | None = None
         self.rows: I32 | None = None
@@ -176,9 +180,14 @@ class ItemTable:
         """Add gradients ``(T, d)`` of rows that went in by ``ids`` ``(T,)``; they have none of the bias."""
         self._inputs.append((ids, dx))
 
-    def add_rows(self, ids: I32, drows: Array, dbias: Array | None = None) -> None:
-        """Add gradients ``(C, d)`` of rows ``ids`` ``(C,)``, in any order and with repeats, and of their biases."""
+    def add_rows(self, ids: I32, drows: Array, dbias: Array | None = None, *, distinct: bool = False) -> None:
+        """Add gradients ``(C, d)`` of rows ``ids`` ``(C,)``, in any order and with repeats, and of their biases.
+
+        ``distinct`` promises ascending ids without repeats: where nothing else is added, that is the table's gradient
+        as it is.
+        """
         self._rows.append((ids, drows, dbias))
+        self._distinct = distinct
 
     def add_pairs(self, ids: I32, coef: Array, h: Array) -> None:
         """Add coef[t, j] h[t] to row ids[t, j], and coef[t, j] to its bias.
@@ -216,6 +225,11 @@ class ItemTable:
 
     def finish(self) -> None:
         """Sum up what was added: every row's entries in the order input, rows, pairs."""
+        if self._distinct and len(self._rows) == 1 and not (self._inputs or self._pairs or self._dense):
+            self.rows, self.drows, dbias = self._rows[0]
+            if self.has_bias:
+                self.dbias = np.zeros(len(self.rows), self.runtime.dtype) if dbias is None else dbias
+            return
         ids, dx = self._joined("inputs", self._inputs)
         row_ids, dcand = self._joined("cand", [(i, x) for i, x, _ in self._rows])
         pair_ids, coef = self._joined("pairs", [(i.reshape(-1), c.reshape(-1)) for i, c, _ in self._pairs])

@@ -1,6 +1,7 @@
 """Models: each a few lines around an operation, with the interface of ``Recommender`` or of ``RowModel``."""
 
 from recsys_fast.models.als import ALS
+from recsys_fast.models.autorec import AutoRec
 from recsys_fast.models.base import Recommendations, Recommender
 from recsys_fast.models.bert4rec import BERT4Rec
 from recsys_fast.models.bpr import BPR
@@ -17,6 +18,7 @@ from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.logistic_mf import LogisticMF
 from recsys_fast.models.mf import MF
 from recsys_fast.models.ncf import GMF, MLPRec, NeuMF
+from recsys_fast.models.mult_vae import MultDAE, MultVAE
 from recsys_fast.models.nextitnet import NextItNet
 from recsys_fast.models.popularity import Popularity
 from recsys_fast.models.random import Random
@@ -38,6 +40,7 @@ __all__ = [
     "MF",
     "SLIM",
     "WARP",
+    "AutoRec",
     "BERT4Rec",
     "Caser",
     "ContentKNN",
@@ -48,6 +51,8 @@ __all__ = [
     "LogisticMF",
     "MLPRec",
     "NeuMF",
+    "MultDAE",
+    "MultVAE",
     "NextItNet",
     "P3alpha",
     "Popularity",

@@ -34,6 +34,7 @@ _HISTORY = re.compile(r"history\.([a-z][a-z0-9_]{0,31}(@[0-9]{1,10})?)")
 # Only these names are ever imported on behalf of a file: models of users and items, and models of rows.
 MODELS = {
     "ALS": "recsys_fast.models.als",
+    "AutoRec": "recsys_fast.models.autorec",
     "BERT4Rec": "recsys_fast.models.bert4rec",
     "BPR": "recsys_fast.models.bpr",
     "ContentKNN": "recsys_fast.models.content_knn",
@@ -45,6 +46,8 @@ MODELS = {
     "MF": "recsys_fast.models.mf",
     "MLPRec": "recsys_fast.models.ncf",
     "NeuMF": "recsys_fast.models.ncf",
+    "MultDAE": "recsys_fast.models.mult_vae",
+    "MultVAE": "recsys_fast.models.mult_vae",
     "P3alpha": "recsys_fast.models.graph",
     "Popularity": "recsys_fast.models.popularity",
     "RP3beta": "recsys_fast.models.graph",

@@ -12,6 +12,7 @@ import recsys_fast as rf
 
 _SMALL = {"d": 8, "n_blocks": 1, "max_len": 6, "batch_size": 8, "n_epochs": 2, "random_state": 0}
 
+_TWO = {"n_epochs": 2}
 _GRU = {"d": 8, "max_len": 12, "batch_size": 8, "n_epochs": 2, "random_state": 0}
 _NEXT = {"d": 8, "dilations": (1, 2), "max_len": 6, "batch_size": 8, "n_epochs": 2, "random_state": 0}
 _CASER = {"d": 8, "user_vectors": False, "n_vertical": 2, "batch_size": 8, "n_epochs": 2, "random_state": 0}
@@ -23,6 +24,10 @@ MODELS: dict[str, Callable[..., Any]] = {
     "als-hu": lambda **k: rf.ALS(3, **{"objective": "hu2008", "alpha": 2.0, "random_state": 0, **k}),
     "als-explicit": lambda **k: rf.ALS(
         4, **{"feedback": "explicit", "regularization": 0.05, "n_epochs": 2, "random_state": 0, **k}
+    ),
+    "autorec": lambda **k: rf.AutoRec(4, **{"batch_size": 7, "n_epochs": 2, "random_state": 0, **k}),
+    "autorec-users": lambda **k: rf.AutoRec(
+        4, (5,), **{"side": "users", "loss": "smooth_l1", "dropout": 0.2, "n_epochs": 2, "random_state": 0, **k}
     ),
     "bpr": lambda **k: rf.BPR(4, **{"n_epochs": 2, "random_state": 0, **k}),
     "bpr-adaptive": lambda **k: rf.BPR(
@@ -47,6 +52,11 @@ MODELS: dict[str, Callable[..., Any]] = {
         3, **{"biases": False, "loss": "smooth_l1", "optimizer": "adagrad", "n_epochs": 2, "random_state": 0, **k}
     ),
     "mf-svdpp": lambda **k: rf.MF(3, **{"implicit_feedback": True, "n_epochs": 2, "random_state": 0, **k}),
+    "mult-dae": lambda **k: rf.MultDAE(4, **{"batch_size": 8, "n_epochs": 2, "random_state": 0, **k}),
+    "mult-vae": lambda **k: rf.MultVAE(3, (6,), **{"batch_size": 8, "kl_steps": 20, "random_state": 0, **_TWO, **k}),
+    "mult-vae-values": lambda **k: rf.MultVAE(
+        3, (), **{"sample_weight": "values", "normalize": False, "lazy_moments": True, "random_state": 0, **_TWO, **k}
+    ),
     "popularity": lambda **k: rf.Popularity(**k),
     "popularity-sum": lambda **k: rf.Popularity("sum", **k),
     "warp": lambda **k: rf.WARP(4, **{"n_epochs": 2, "random_state": 0, **k}),

@@ -12,7 +12,7 @@ import pytest
 import recsys_fast as rf
 from recsys_fast.cli.arguments import make_parser
 from recsys_fast.device import ON_HOST, WRITTEN
-from recsys_fast.models.files import MODELS, ROW_MODELS
+from recsys_fast.models.registry import MODELS, ROW_MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -25,7 +25,7 @@ def model_class(name: str) -> Any:
     Raises:
         ValueError: there is no such model, or it takes more than interactions.
     """
-    from recsys_fast.models.files import MODELS
+    from recsys_fast.models.registry import MODELS
 
     known = {key.lower(): key for key in MODELS}
     found = _class(known[name.lower()]) if name.lower() in known else None
@@ -40,7 +40,7 @@ def model_class(name: str) -> Any:
 def _class(name: str) -> Any:
     import importlib
 
-    from recsys_fast.models.files import MODELS
+    from recsys_fast.models.registry import MODELS
 
     return getattr(importlib.import_module(MODELS[name]), name)
 

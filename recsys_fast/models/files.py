@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from recsys_fast import ops
 from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
+from recsys_fast.models.registry import MODELS, ROW_MODELS
 from recsys_fast.ops import Csr
 from recsys_fast.serialization import Part, Reader, write
 
@@ -30,38 +31,6 @@ FORMAT_VERSION = 1
 _KEYS = {"checksum", "format", "format_version", "library_version", "model", "params", "state"}
 _LOCAL = ("device", "n_threads")  # belong to the machine, not to the model
 _HISTORY = re.compile(r"history\.([a-z][a-z0-9_]{0,31}(@[0-9]{1,10})?)")
-
-# Only these names are ever imported on behalf of a file: models of users and items, and models of rows.
-MODELS = {
-    "ALS": "recsys_fast.models.als",
-    "AutoRec": "recsys_fast.models.autorec",
-    "BERT4Rec": "recsys_fast.models.bert4rec",
-    "BPR": "recsys_fast.models.bpr",
-    "ContentKNN": "recsys_fast.models.content_knn",
-    "EASE": "recsys_fast.models.ease",
-    "GMF": "recsys_fast.models.ncf",
-    "Hybrid": "recsys_fast.models.hybrid",
-    "ItemKNN": "recsys_fast.models.item_knn",
-    "LogisticMF": "recsys_fast.models.logistic_mf",
-    "MF": "recsys_fast.models.mf",
-    "MLPRec": "recsys_fast.models.ncf",
-    "NeuMF": "recsys_fast.models.ncf",
-    "MultDAE": "recsys_fast.models.mult_vae",
-    "MultVAE": "recsys_fast.models.mult_vae",
-    "P3alpha": "recsys_fast.models.graph",
-    "Popularity": "recsys_fast.models.popularity",
-    "RP3beta": "recsys_fast.models.graph",
-    "Random": "recsys_fast.models.random",
-    "Caser": "recsys_fast.models.caser",
-    "GRU4Rec": "recsys_fast.models.gru4rec",
-    "NextItNet": "recsys_fast.models.nextitnet",
-    "SASRec": "recsys_fast.models.sasrec",
-    "SLIM": "recsys_fast.models.slim",
-    "SparseEASE": "recsys_fast.models.sparse_ease",
-    "UserKNN": "recsys_fast.models.user_knn",
-    "WARP": "recsys_fast.models.warp",
-}
-ROW_MODELS = {"FFM": "recsys_fast.models.ffm", "FM": "recsys_fast.models.fm"}
 
 
 class Contents(NamedTuple):

@@ -1,0 +1,38 @@
+"""Which models there are, and where: only these names are ever imported on behalf of a file."""
+
+#: models of users and items
+MODELS = {
+    "ALS": "recsys_fast.models.als",
+    "AutoRec": "recsys_fast.models.autorec",
+    "BERT4Rec": "recsys_fast.models.bert4rec",
+    "BPR": "recsys_fast.models.bpr",
+    "Caser": "recsys_fast.models.caser",
+    "ContentKNN": "recsys_fast.models.content_knn",
+    "EASE": "recsys_fast.models.ease",
+    "GMF": "recsys_fast.models.ncf",
+    "GRU4Rec": "recsys_fast.models.gru4rec",
+    "Hybrid": "recsys_fast.models.hybrid",
+    "ItemKNN": "recsys_fast.models.item_knn",
+    "LogisticMF": "recsys_fast.models.logistic_mf",
+    "MF": "recsys_fast.models.mf",
+    "MLPRec": "recsys_fast.models.ncf",
+    "MultDAE": "recsys_fast.models.mult_vae",
+    "MultVAE": "recsys_fast.models.mult_vae",
+    "NeuMF": "recsys_fast.models.ncf",
+    "NextItNet": "recsys_fast.models.nextitnet",
+    "P3alpha": "recsys_fast.models.graph",
+    "Popularity": "recsys_fast.models.popularity",
+    "Random": "recsys_fast.models.random",
+    "RP3beta": "recsys_fast.models.graph",
+    "SASRec": "recsys_fast.models.sasrec",
+    "SLIM": "recsys_fast.models.slim",
+    "SparseEASE": "recsys_fast.models.sparse_ease",
+    "UserKNN": "recsys_fast.models.user_knn",
+    "WARP": "recsys_fast.models.warp",
+}
+
+#: models of rows of features
+ROW_MODELS = {
+    "FFM": "recsys_fast.models.ffm",
+    "FM": "recsys_fast.models.fm",
+}

@@ -7,6 +7,7 @@ from recsys_fast._numba.als import als_loss, als_sweep
 from recsys_fast._numba.attention import attention_block_backward, attention_block_forward, attention_block_step
 from recsys_fast._numba.caser import caser_backward, caser_forward
 from recsys_fast._numba.conv import causal_conv_block_backward, causal_conv_block_forward
+from recsys_fast._numba.conv2d import conv2d_backward, conv2d_forward
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
 from recsys_fast._numba.dense import dense_backward, dense_forward
 from recsys_fast._numba.embedding import dropout_apply, embedding_backward, embedding_forward
@@ -20,6 +21,7 @@ from recsys_fast._numba.losses import regression_loss, row_loss, shared_loss
 from recsys_fast._numba.negatives import negatives_draw, sample_negatives
 from recsys_fast._numba.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast._numba.pair_scores import pair_scores
+from recsys_fast._numba.pool import pool_backward, pool_forward
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
@@ -50,6 +52,8 @@ __all__ = [
     "caser_forward",
     "causal_conv_block_backward",
     "causal_conv_block_forward",
+    "conv2d_backward",
+    "conv2d_forward",
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
@@ -83,6 +87,8 @@ __all__ = [
     "pair_scores",
     "philox_draw",
     "philox_rows",
+    "pool_backward",
+    "pool_forward",
     "product_topk",
     "product_topk_dense",
     "rank_auc",

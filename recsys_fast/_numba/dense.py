@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 @serial
-def _slope(kind: int, y: float, x: float) -> float:
+def slope(kind: int, y: float, x: float) -> float:
     """Return the derivative by the result y; x is looked at only where that does not tell it."""
     if kind == RELU:
         return 1.0 if y > 0.0 else 0.0
@@ -100,7 +100,7 @@ def _backward_rows(
             mask = dropout_at(drop, first + r, k, d_out) if drop[2] > 0 else 1.0
             value = y[r, k] / mask if mask > 0.0 else 0.0
             before = pre[r, k] if len(pre) else value
-            gradient[r, k] = dy[r, k] * mask * _slope(activation, value, before)
+            gradient[r, k] = dy[r, k] * mask * slope(activation, value, before)
     add_transposed(dw, x, gradient)
     add_columns(db, gradient)
     if len(dx):

@@ -5,6 +5,8 @@ from recsys_fast.models.base import Recommendations, Recommender
 from recsys_fast.models.bert4rec import BERT4Rec
 from recsys_fast.models.bpr import BPR
 from recsys_fast.models.caser import Caser
+from recsys_fast.models.content_catalogue import ExtendedCatalogue
+from recsys_fast.models.content_cnn import ContentCNN
 from recsys_fast.models.content_knn import ContentKNN
 from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
@@ -38,7 +40,9 @@ __all__ = [
     "WARP",
     "BERT4Rec",
     "Caser",
+    "ContentCNN",
     "ContentKNN",
+    "ExtendedCatalogue",
     "FactorModel",
     "GRU4Rec",
     "Hybrid",

@@ -31,7 +31,7 @@ _KEYS = {"checksum", "format", "format_version", "library_version", "model", "pa
 _LOCAL = ("device", "n_threads")  # belong to the machine, not to the model
 _HISTORY = re.compile(r"history\.([a-z][a-z0-9_]{0,31}(@[0-9]{1,10})?)")
 
-# Only these names are ever imported on behalf of a file: models of users and items, and models of rows.
+# Only these names are ever imported on behalf of a file: models of users and items, of rows, and of content.
 MODELS = {
     "ALS": "recsys_fast.models.als",
     "BERT4Rec": "recsys_fast.models.bert4rec",
@@ -56,6 +56,7 @@ MODELS = {
     "WARP": "recsys_fast.models.warp",
 }
 ROW_MODELS = {"FFM": "recsys_fast.models.ffm", "FM": "recsys_fast.models.fm"}
+CONTENT_MODELS = {"ContentCNN": "recsys_fast.models.content_cnn"}
 
 
 class Contents(NamedTuple):
@@ -246,7 +247,7 @@ def _check_metadata(reader: Reader, cls: type[M] | None) -> type[M]:
         if cls.__name__ != name:
             raise reader.fail("model", repr(name)[:80], cls.__name__)
         return cls
-    kind: type[M] = _kind(reader, name, MODELS | ROW_MODELS)
+    kind: type[M] = _kind(reader, name, MODELS | ROW_MODELS | CONTENT_MODELS)
     return kind
 
 

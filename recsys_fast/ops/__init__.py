@@ -14,6 +14,7 @@ from recsys_fast.ops.attention import (
 )
 from recsys_fast.ops.caser import caser_backward, caser_forward
 from recsys_fast.ops.conv import causal_conv_block_backward, causal_conv_block_forward
+from recsys_fast.ops.conv2d import conv2d_backward, conv2d_forward
 from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
 from recsys_fast.ops.dense import dense_backward, dense_forward
 from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
@@ -31,6 +32,7 @@ from recsys_fast.ops.losses import regression_loss, row_loss, shared_loss, softm
 from recsys_fast.ops.negatives import negatives_draw, philox_draw, philox_rows, sample_negatives
 from recsys_fast.ops.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast.ops.pair_scores import pair_scores
+from recsys_fast.ops.pool import pool_backward, pool_forward
 from recsys_fast.ops.product_topk import product_topk
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
 from recsys_fast.ops.recurrent import (
@@ -71,6 +73,8 @@ __all__ = [
     "caser_forward",
     "causal_conv_block_backward",
     "causal_conv_block_forward",
+    "conv2d_backward",
+    "conv2d_forward",
     "csr_from_coo",
     "csr_gram",
     "csr_transpose",
@@ -104,6 +108,8 @@ __all__ = [
     "pair_scores",
     "philox_draw",
     "philox_rows",
+    "pool_backward",
+    "pool_forward",
     "product_topk",
     "rank_auc",
     "rank_metrics",

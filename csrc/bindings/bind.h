@@ -8,6 +8,7 @@ namespace recsys_fast::bindings {
 void bind_als(pybind11::module_& m);
 void bind_caser(pybind11::module_& m);
 void bind_conv(pybind11::module_& m);
+void bind_conv2d(pybind11::module_& m);
 void bind_csr(pybind11::module_& m);
 void bind_csr_dense(pybind11::module_& m);
 void bind_embedding(pybind11::module_& m);

@@ -25,6 +25,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_csr_dense(m);
   bindings::bind_caser(m);
   bindings::bind_conv(m);
+  bindings::bind_conv2d(m);
   bindings::bind_dense(m);
   bindings::bind_linear(m);
   bindings::bind_ncf(m);

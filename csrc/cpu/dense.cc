@@ -16,6 +16,16 @@ namespace {
 constexpr int64_t kTile = 96;        // rows of a tile; a multiple of kTileRows
 constexpr int64_t kWeightRows = 48;  // rows of w whose gradients a worker sums
 constexpr int64_t kSumRows = 128;    // rows of x that stay in L1 meanwhile
+constexpr int64_t kDepth = 512;      // rows of w that stay in L2 while a tile's rows pass
+
+// Rows of a tile: few rows are shared by two threads.
+int64_t tile_rows(int64_t n) {
+  return n >= kTile ? kTile : std::max<int64_t>(2 * kTileRows, (n / 2 + kTileRows) / kTileRows * kTileRows);
+}
+
+// Whether the gradients of the inputs are made together with those of the weights, by blocks of rows of w: few rows
+// would wait for the copy of a large w.
+bool by_blocks(int64_t n, int64_t d_in) { return n <= kSumRows && d_in >= 2 * kDepth; }
 
 // y = D(activation(row)); row (padded(d)) has the bias added already and is spoilt.
 template <Activation A>
@@ -49,18 +59,21 @@ template <>
 void dense_forward<Cpu>(float* y, float* pre, const float* x, int64_t n, const DenseLayer& layer, int n_threads) {
   const int64_t d_in = layer.d_in, d = layer.d_out, dp = padded(d);
   Arena& memory = call_arena();
-  memory.reset(Arena::padded<float>(d_in * dp) + Arena::padded<float>(dp));
-  float *w = memory.take<float>(d_in * dp), *b = memory.take<float>(dp);
-  pack_rows(w, layer.w, d, d_in, d);
+  memory.reset((d == dp ? 0 : Arena::padded<float>(d_in * dp)) + Arena::padded<float>(dp));
+  float *b = memory.take<float>(dp), *packed = memory.take<float>(d == dp ? 0 : d_in * dp);
+  if (d != dp) pack_rows(packed, layer.w, d, d_in, d);
+  const float* w = d == dp ? layer.w : packed;
   std::fill_n(b, dp, 0.0f);
   if (layer.b != nullptr) std::copy_n(layer.b, d, b);
   const Dropout drop(layer.dropout);
-  parallel_for(n, kTile, n_threads, [&](int64_t begin, int64_t end, int) {
+  parallel_for(n, tile_rows(n), n_threads, [&](int64_t begin, int64_t end, int) {
     Arena& arena = thread_arena();
     arena.reset(Arena::padded<float>(kTile * dp));
     float* out = arena.take<float>(kTile * dp);
     for (int64_t r = 0; r < end - begin; ++r) std::copy_n(b, dp, out + r * dp);
-    gemm(out, dp, x + begin * d_in, d_in, w, dp, end - begin, dp, d_in, true);
+    for (int64_t k = 0; k < d_in; k += kDepth) {
+      gemm(out, dp, x + begin * d_in + k, d_in, w + k * dp, dp, end - begin, dp, std::min(kDepth, d_in - k), true);
+    }
     with_activation(layer.activation, [&]<Activation A>() {
       for (int64_t r = begin; r < end; ++r) {
         finish_row<A>(y + r * d, pre == nullptr ? nullptr : pre + r * d, out + (r - begin) * dp, d, r, drop);
@@ -74,21 +87,23 @@ void dense_backward<Cpu>(float* dx, float* dw, float* db, const float* dy, const
                          const float* x, int64_t n, const DenseLayer& layer, int n_threads) {
   const int64_t d_in = layer.d_in, ip = padded(d_in), d = layer.d_out, dp = padded(d);
   Arena& memory = call_arena();
-  memory.reset(Arena::padded<float>(d * ip) + Arena::padded<float>(n * dp) + 2 * Arena::padded<float>(dp));
-  float *w = memory.take<float>(d * ip), *g = memory.take<float>(n * dp);
+  const bool blocks = by_blocks(n, d_in), whole = dx != nullptr && !blocks;
+  memory.reset((whole ? Arena::padded<float>(d * ip) : 0) + Arena::padded<float>(n * dp) +
+               2 * Arena::padded<float>(dp));
+  float *w = memory.take<float>(whole ? d * ip : 0), *g = memory.take<float>(n * dp);
   float *sum = memory.take<float>(dp), *part = memory.take<float>(dp);
-  if (dx != nullptr) pack_transpose(w, layer.w, d, d_in, d);
+  if (whole) pack_transpose(w, layer.w, d, d_in, d);
   const Dropout drop(layer.dropout);
   parallel_for(n, kTile, n_threads, [&](int64_t begin, int64_t end, int) {
     Arena& arena = thread_arena();
-    arena.reset(Arena::padded<float>(kTile * ip) + Arena::padded<float>(dp));
-    float *into = arena.take<float>(kTile * ip), *mask = arena.take<float>(dp);
+    arena.reset((whole ? Arena::padded<float>(kTile * ip) : 0) + Arena::padded<float>(dp));
+    float *into = arena.take<float>(whole ? kTile * ip : 0), *mask = arena.take<float>(dp);
     with_activation(layer.activation, [&]<Activation A>() {
       for (int64_t r = begin; r < end; ++r) {
         start_row<A>(g + r * dp, dy + r * d, y + r * d, pre == nullptr ? nullptr : pre + r * d, mask, d, r, drop);
       }
     });
-    if (dx == nullptr) return;
+    if (!whole) return;
     gemm(into, ip, g + begin * dp, dp, w, ip, end - begin, ip, d, false);
     copy_rows(dx + begin * d_in, d_in, into, ip, end - begin, d_in);
   });
@@ -107,8 +122,15 @@ void dense_backward<Cpu>(float* dx, float* dw, float* db, const float* dy, const
     }
     const int64_t first = block * kWeightRows, n_i = std::min(kWeightRows, d_in - first);
     Arena& arena = thread_arena();
-    arena.reset(Arena::padded<float>(kWeightRows * dp) + Arena::padded<float>(kWeightRows * kSumRows));
+    arena.reset(2 * Arena::padded<float>(kWeightRows * dp) + 2 * Arena::padded<float>(kWeightRows * kSumRows));
     float *c = arena.take<float>(kWeightRows * dp), *left = arena.take<float>(kWeightRows * kSumRows);
+    if (dx != nullptr && blocks) {
+      float *turned = arena.take<float>(kWeightRows * dp), *into = arena.take<float>(kWeightRows * kSumRows);
+      const int64_t np = padded(n_i);
+      pack_transpose(turned, layer.w + first * d, d, n_i, d);
+      gemm(into, np, g, dp, turned, np, n, np, d, false);
+      copy_rows(dx + first, d_in, into, np, n, n_i);
+    }
     std::fill_n(c, n_i * dp, 0.0f);
     for (int64_t r = 0; r < n; r += kSumRows) {
       const int64_t n_k = std::min(kSumRows, n - r);

@@ -7,6 +7,7 @@ from recsys_fast._numba.als import als_loss, als_sweep
 from recsys_fast._numba.attention import attention_block_backward, attention_block_forward, attention_block_step
 from recsys_fast._numba.caser import caser_backward, caser_forward
 from recsys_fast._numba.conv import causal_conv_block_backward, causal_conv_block_forward
+from recsys_fast._numba.conv2d import conv2d_backward, conv2d_forward
 from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
 from recsys_fast._numba.csr_dense import csr_dense_backward, csr_dense_forward, csr_scale
 from recsys_fast._numba.dense import dense_backward, dense_forward
@@ -23,10 +24,18 @@ from recsys_fast._numba.ncf import ncf_loss, ncf_scores
 from recsys_fast._numba.negatives import negatives_draw, sample_negatives
 from recsys_fast._numba.optimizer import optimizer_step, optimizer_step_rows, square_sum
 from recsys_fast._numba.pair_scores import pair_scores
+from recsys_fast._numba.pool import pool_backward, pool_forward
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
-from recsys_fast._numba.recurrent import gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward
+from recsys_fast._numba.recurrent import (
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
@@ -46,6 +55,8 @@ __all__ = [
     "caser_forward",
     "causal_conv_block_backward",
     "causal_conv_block_forward",
+    "conv2d_backward",
+    "conv2d_forward",
     "csr_dense_backward",
     "csr_dense_forward",
     "csr_from_coo",
@@ -87,6 +98,8 @@ __all__ = [
     "pair_scores",
     "philox_draw",
     "philox_rows",
+    "pool_backward",
+    "pool_forward",
     "product_topk",
     "product_topk_dense",
     "rank_auc",

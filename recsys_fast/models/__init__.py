@@ -6,6 +6,8 @@ from recsys_fast.models.base import Recommendations, Recommender
 from recsys_fast.models.bert4rec import BERT4Rec
 from recsys_fast.models.bpr import BPR
 from recsys_fast.models.caser import Caser
+from recsys_fast.models.content_catalogue import ExtendedCatalogue
+from recsys_fast.models.content_cnn import ContentCNN
 from recsys_fast.models.content_knn import ContentKNN
 from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
@@ -17,8 +19,8 @@ from recsys_fast.models.hybrid import Hybrid
 from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.logistic_mf import LogisticMF
 from recsys_fast.models.mf import MF
-from recsys_fast.models.ncf import GMF, MLPRec, NeuMF
 from recsys_fast.models.mult_vae import MultDAE, MultVAE
+from recsys_fast.models.ncf import GMF, MLPRec, NeuMF
 from recsys_fast.models.nextitnet import NextItNet
 from recsys_fast.models.popularity import Popularity
 from recsys_fast.models.random import Random
@@ -43,16 +45,18 @@ __all__ = [
     "AutoRec",
     "BERT4Rec",
     "Caser",
+    "ContentCNN",
     "ContentKNN",
+    "ExtendedCatalogue",
     "FactorModel",
     "GRU4Rec",
     "Hybrid",
     "ItemKNN",
     "LogisticMF",
     "MLPRec",
-    "NeuMF",
     "MultDAE",
     "MultVAE",
+    "NeuMF",
     "NextItNet",
     "P3alpha",
     "Popularity",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsys_fast import ops
 from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
-from recsys_fast.models.registry import MODELS, ROW_MODELS
+from recsys_fast.models.registry import CONTENT_MODELS, MODELS, ROW_MODELS
 from recsys_fast.ops import Csr
 from recsys_fast.serialization import Part, Reader, write
 
@@ -221,7 +221,7 @@ def _check_metadata(reader: Reader, cls: type[M] | None) -> type[M]:
         if cls.__name__ != name:
             raise reader.fail("model", repr(name)[:80], cls.__name__)
         return cls
-    kind: type[M] = _kind(reader, name, MODELS | ROW_MODELS)
+    kind: type[M] = _kind(reader, name, MODELS | ROW_MODELS | CONTENT_MODELS)
     return kind
 
 

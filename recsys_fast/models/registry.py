@@ -36,3 +36,6 @@ ROW_MODELS = {
     "FFM": "recsys_fast.models.ffm",
     "FM": "recsys_fast.models.fm",
 }
+
+#: models of content: arrays of images or feature rows
+CONTENT_MODELS = {"ContentCNN": "recsys_fast.models.content_cnn"}

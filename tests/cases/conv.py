@@ -203,4 +203,5 @@ DENSE_CASES = [
     DenseCase("head", 512, 280, 50, "relu", dropout=0.5),
     DenseCase("wide", 9, 200, 150, "tanh"),
     DenseCase("too wide for a piece of BLAS", 40, 520, 513, "tanh"),
+    DenseCase("few rows of images", 32, 1500, 48, "relu"),
 ]

@@ -13,7 +13,7 @@ import pytest
 
 import recsys_fast as rf
 from recsys_fast.cli import main
-from recsys_fast.models.files import MODELS
+from recsys_fast.models.registry import MODELS
 from tests.cli.conftest import FAST
 from tests.conftest import devices
 

@@ -17,7 +17,7 @@ from recsys_fast.cli.arguments import make_parser
 from recsys_fast.data import Interactions, Sequences, splits
 from recsys_fast.datasets import Dataset
 from recsys_fast.models.base import Recommendations
-from recsys_fast.models.files import MODELS
+from recsys_fast.models.registry import MODELS
 
 
 class Successor:

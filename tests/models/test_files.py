@@ -12,7 +12,7 @@ import recsys_fast as rf
 from recsys_fast.errors import DeviceError, ModelFormatError
 from recsys_fast.evaluation.names import METRICS, parse
 from recsys_fast.evaluation.row_metrics import ROW_METRICS
-from recsys_fast.models.files import MODELS as REGISTERED
+from recsys_fast.models.registry import MODELS as REGISTERED
 from recsys_fast.serialization import Reader, write
 from tests.models.cases import CONTAINERS, MODELS, OTHERS, SEQUENCE_MODELS, ratings, same_state
 

@@ -1,0 +1,257 @@
+"""Networks of content: rows or images go in; classes, numbers or another model's item vectors come out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recsys_fast.blocks.base import Block
+from recsys_fast.blocks.heads import Head
+from recsys_fast.data.images import Images, as_augmentation, as_images
+from recsys_fast.errors import message
+from recsys_fast.models.content_state import ASKING, F32, ContentState, Shape
+from recsys_fast.models.content_targets import as_targets, class_weights
+from recsys_fast.models.content_training import ContentBatches, ContentData, ContentEvaluator, ContentNetwork
+from recsys_fast.models.network_memory import count_parameters
+from recsys_fast.models.parameters import check_int, seed_from
+from recsys_fast.ops.fm_data import as_numbers
+from recsys_fast.training.callbacks import LogEvaluation, ProgressBar
+from recsys_fast.training.loop import check_callbacks, train
+from recsys_fast.training.network import NetworkTrainer
+
+
+class ContentModel(ContentState):
+    """What networks of content share: ``fit(X, y)``, ``predict``, ``encode``; a model says what blocks there are."""
+
+    # ---- training
+
+    def _read(self, X: Any, y: Any, sample_weight: Any, onwards: bool) -> ContentData:
+        images = as_images(X, "X", self._image if onwards else None)
+        n = len(images)
+        n_outputs = self._n_outputs if onwards else self.n_classes if self.head == "softmax" else None
+        targets = as_targets(y, n, self.head, n_outputs, every=not onwards)
+        weights = np.empty(0, np.float32)
+        if sample_weight is not None:
+            weights = as_numbers(sample_weight, "sample_weight", n, lowest=0)
+            if not weights.any():
+                raise ValueError(message("sample_weight", "only zeros", "at least one above 0"))
+        if self.resample is not None and targets.ndim == 2 and targets.shape[1] > 1:
+            raise ValueError(message("resample with several columns of y", mend="leave it out, or use one column"))
+        own = class_weights(self.class_weight, targets, self.head)
+        if own is not None:
+            weights = own * weights if len(weights) else own
+        return ContentData(images, targets, weights)
+
+    def fit(
+        self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None, eval_set: Any = None,
+        callbacks: Iterable[Any] = (), verbose: bool = False,
+    ) -> Self:  # fmt: skip
+        """Train from scratch.
+
+        Args:
+            X: ``(n, height, width, channels)`` images or ``(n, length, channels)`` rows of features; uint8 (taken as 0
+                to 1) or floats. It is never copied as a whole: a memory-mapped array is read batch by batch.
+            y: "softmax": ``(n,)`` classes 0, 1, ...; "sigmoid": ``(n,)`` or ``(n, k)`` of 0 and 1; "linear": ``(n,)``
+                or ``(n, k)`` numbers.
+            sample_weight: ``(n,)``, 0 or more; None for 1.
+            eval_set: (X, y), whose metrics join ``history_`` after every epoch: accuracy and log_loss; log_loss, auc
+                and accuracy; or rmse and mae.
+            callbacks: objects with ``on_epoch_end(state) -> bool | None``; see ``recsys_fast.training``.
+            verbose: show a progress bar, or a line per epoch where standard error is not a terminal.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError, TypeError: a parameter or the data are not usable; the model is then left as it was.
+            DivergedError: the loss is not finite; the last finite epoch is kept.
+
+        An exception, Ctrl-C included, leaves the model at the last finished epoch; unfitted if there was none.
+        """
+        self._check_all()
+        data = self._read(X, y, sample_weight, False)
+        return self._fit(data, np.empty(0, np.float32), 1.0, eval_set, callbacks, verbose)
+
+    def _fit(
+        self, data: ContentData, offset: F32, scale: float, eval_set: Any, callbacks: Iterable[Any], verbose: bool
+    ) -> Self:
+        chosen, evaluator = self._watchers(eval_set, callbacks, verbose, data.images.shape)
+        targets = data.targets
+        n_outputs = targets.shape[1] if targets.ndim == 2 else self.n_classes or int(targets.max()) + 1
+        self._blocks(data.images.shape)  # complains before anything is forgotten
+        for name in (*self._learned, "n_epochs_", "_network", "_stored", "_cache"):
+            vars(self).pop(name, None)
+        self.history_, self.seed_ = {}, seed_from(self.random_state)
+        self._image, self._n_outputs, self._offset, self._scale = data.images.shape, n_outputs, offset, scale
+        self._keep_structure()
+        network = self._make_network()
+        network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
+        trainer = self._trainer(network, data)
+        train(self, trainer, self.n_epochs, history=self.history_, evaluator=evaluator, callbacks=chosen)
+        return self
+
+    def partial_fit(self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None, n_epochs: int = 1) -> Self:
+        """Train ``n_epochs`` more epochs on these rows from the present state; from scratch on an unfitted model.
+
+        Raises:
+            ValueError, TypeError, DivergedError: as ``fit``; images of another shape than before, or a parameter that
+                the network was built by has changed.
+        """
+        self._check_all()
+        n_epochs = check_int("n_epochs", n_epochs, 1)
+        if not self.is_fitted:
+            before, self.n_epochs = self.n_epochs, n_epochs
+            try:
+                return self.fit(X, y, sample_weight=sample_weight)
+            finally:
+                self.n_epochs = before
+        return self._continue(X, y, sample_weight, self.n_epochs_ + n_epochs, None, (), False)
+
+    @classmethod
+    def resume(
+        cls, path: str | os.PathLike[str], X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None,
+        n_epochs: int | None = None, eval_set: Any = None, callbacks: Iterable[Any] = (), verbose: bool = False,
+        device: str = "auto",
+    ) -> Self:  # fmt: skip
+        """Continue the training that a ``Checkpoint`` saved, on the same rows: the file does not hold them.
+
+        Args:
+            path: the checkpoint.
+            X, y, sample_weight: as in the interrupted ``fit``.
+            n_epochs: epochs to reach, counted from the first; None for what that ``fit`` was to reach.
+            eval_set, callbacks, verbose: as in ``fit``.
+            device: backend.
+
+        Returns:
+            The model, with the same bits as after an uninterrupted run on the same backend.
+
+        Raises:
+            ModelFormatError: the file is damaged or holds another model.
+            ValueError, TypeError: as ``fit``.
+        """
+        model = cls.load(path, device=device)
+        last = model.n_epochs if n_epochs is None else check_int("n_epochs", n_epochs, 1)
+        return model._continue(X, y, sample_weight, last, eval_set, callbacks, verbose)
+
+    def _continue(
+        self, X: Any, y: Any, sample_weight: Any, last: int, eval_set: Any, callbacks: Iterable[Any], verbose: bool
+    ) -> Self:
+        self._check_unchanged(onwards=True)
+        if len(self._offset):
+            raise ValueError(message("a model of item vectors goes on", mend="call fit_factors again"))
+        data = self._read(X, y, sample_weight, True)
+        chosen, evaluator = self._watchers(eval_set, callbacks, verbose, self._image)
+        if last > self.n_epochs_:
+            network = self._make_network()
+            network.restore(*self._held())
+            first, history, trainer = self.n_epochs_, self.history_, self._trainer(network, data)
+            train(self, trainer, last, first=first, history=history, evaluator=evaluator, callbacks=chosen)
+        return self
+
+    def _trainer(self, network: ContentNetwork, data: ContentData) -> NetworkTrainer:
+        augmentation = as_augmentation(self.augmentation)
+        batches = ContentBatches(data, self.batch_size, self.seed_, self.resample, augmentation)
+        network.optimizer.n_steps = max(self.warmup_steps + 1, self.n_epochs * batches.n_batches)
+        network.optimizer.last_steps = batches.n_batches
+        self._network = network
+        vars(self).pop("_stored", None)
+        return NetworkTrainer(self, network, batches)
+
+    def _watchers(
+        self, eval_set: Any, callbacks: Iterable[Any], verbose: bool, image: Shape
+    ) -> tuple[tuple[Any, ...], ContentEvaluator]:
+        chosen = check_callbacks(callbacks)
+        evaluator = ContentEvaluator(self, eval_set, chosen, image)
+        if verbose:
+            chosen += (ProgressBar() if sys.stderr.isatty() else LogEvaluation(()),)
+        return chosen, evaluator
+
+    # ---- use
+
+    def _run(self, X: Any, head: bool) -> F32:
+        """Return the head's scores of every row, or the encoder's vectors."""
+        self._check_fitted()
+        images: Images = as_images(X, "X", self._image)
+        with ASKING:
+            network = self._net()
+            width = self._n_outputs if head else network.head.d
+            out = np.empty((len(images), width), np.float32)
+            buffer = np.empty((min(self.batch_size, len(images)), int(np.prod(self._image))), np.float32)
+            for start in range(0, len(images), len(buffer)):
+                stop = min(len(images), start + len(buffer))
+                h = network.encode(images.take(slice(start, stop), buffer[: stop - start]))
+                out[start:stop] = network.scores(h) if head else h
+        return out
+
+    def _predictions(self, X: Any) -> F32:
+        """Return probabilities or numbers, ``(n, k)``."""
+        return np.asarray(self._net().head.link(self._run(X, True)), np.float32)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each row, ``(n,) int32`` (several columns of "sigmoid": ``(n, k)``); with
+        "linear" the numbers, ``(n,)`` or ``(n, k) float32``.
+
+        Raises:
+            NotFittedError: there is no model yet.
+            TypeError, ValueError: images of another shape or dtype than in ``fit``, or not finite.
+        """
+        self._check_fitted()
+        found = self._predictions(X)
+        if self.head == "softmax":
+            classes: NDArray[np.int32] = found.argmax(1).astype(np.int32)
+            return classes
+        found = found[:, 0] if self._n_outputs == 1 else found
+        return (found > 0.5).astype(np.int32) if self.head == "sigmoid" else found
+
+    def predict_proba(self, X: Any) -> F32:
+        """Return the classes' probabilities, ``(n, n_classes) float32``; with "sigmoid" those of 1, ``(n,)`` or
+        ``(n, k)``.
+
+        Raises:
+            ValueError: the model predicts numbers; and as ``predict``.
+        """
+        self._check_fitted()
+        if self.head == "linear":
+            raise ValueError(message("probabilities of a model with head='linear'", mend="call predict"))
+        found = self._predictions(X)
+        return found[:, 0] if self.head == "sigmoid" and self._n_outputs == 1 else found
+
+    def encode(self, X: Any) -> F32:
+        """Return a vector of each row, ``(n, d) float32``: what goes into the head; after ``fit_factors`` the predicted
+        item vectors of that model.
+
+        Raises:
+            NotFittedError, TypeError, ValueError: as ``predict``.
+        """
+        self._check_fitted()
+        if not len(self._offset):
+            return self._run(X, False)
+        vectors: F32 = self._run(X, True) * np.float32(self._scale) + self._offset
+        return vectors
+
+    def estimate_memory(self, X: Any) -> dict[str, int]:
+        """Return the bytes that ``fit(X, y)`` needs at its peak besides X and y, by purpose and as "total"."""
+        self._check_params()
+        images = as_images(X)
+        blocks, width = self._blocks(images.shape)
+        head = Head(width, self.n_classes or 1, self.head)
+        learned = 4 * count_parameters({**blocks, "head": head})
+        moments, batch = len(self._moments()), min(self.batch_size, len(images))
+        kept = int(np.prod(images.shape)) + 3 * sum(_numbers(block) for block in blocks.values())
+        parts = {
+            "network": learned, "optimizer": moments * learned, "copy": (1 + moments) * learned, "gradients": learned,
+            "batch": 4 * batch * kept + batch * kept, "order": 24 * len(images),
+        }  # fmt: skip
+        return {**parts, "total": sum(parts.values())}
+
+
+def _numbers(block: Block) -> int:
+    """Return about how many numbers a block keeps of an image."""
+    if hasattr(block, "out"):
+        return int(np.prod(block.out)) + int(np.prod(getattr(block, "shape", ())[:3]))
+    return sum(p.shape[-1] for p in block.parameters())

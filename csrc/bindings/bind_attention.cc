@@ -69,7 +69,7 @@ void forward(const py::args& positional) {
   check_size("size of y", y.size(), x.size());
   const auto p = parameters.read(s.d);
   const auto kept = saved.read(s);
-  without_gil([&] { attention_block_forward<Cpu>(s, p, x.data(), y.data(), kept, n_threads); });
+  without_gil([&] { attention_block_forward<Device>(s, p, x.data(), y.data(), kept, n_threads); });
 }
 
 void backward(const py::args& positional) {
@@ -102,7 +102,7 @@ void backward(const py::args& positional) {
                                            nullptr};
   const auto sums = gradients.read(s.d);
   const auto kept = saved.read(s);
-  without_gil([&] { attention_block_backward<Cpu>(s, p, x.data(), kept, dy.data(), dx.data(), sums, n_threads); });
+  without_gil([&] { attention_block_backward<Device>(s, p, x.data(), kept, dy.data(), dx.data(), sums, n_threads); });
 }
 
 void step(const py::args& positional) {
@@ -124,7 +124,7 @@ void step(const py::args& positional) {
   const int64_t capacity = s.d == 0 ? 0 : keys.size() / s.d;
   if (place < 0 || place >= capacity) throw ShapeError("place", place, capacity);
   const auto p = parameters.read(s.d);
-  without_gil([&] { attention_block_step<Cpu>(s, p, x.data(), y.data(), keys.data(), values.data(), place); });
+  without_gil([&] { attention_block_step<Device>(s, p, x.data(), y.data(), keys.data(), values.data(), place); });
 }
 
 }  // namespace

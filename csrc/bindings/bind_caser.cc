@@ -31,7 +31,7 @@ void bind_caser(py::module_& m) {
     check_size("size of w_v", wv.size(), s.window * s.n_vertical);
     const CaserWeights weights{wh.data(), bh.data(), wv.data(), optional("size of b_v", bv, s.n_vertical)};
     without_gil([&] {
-      caser_forward<Cpu>(out.data(), places.data(), in.data(), weights, s, {dropout, seed, step, site}, n_threads);
+      caser_forward<Device>(out.data(), places.data(), in.data(), weights, s, {dropout, seed, step, site}, n_threads);
     });
   });
   m.def("caser_backward", [](const py::object& dx, const py::object& dw_h, const py::object& db_h,
@@ -54,8 +54,8 @@ void bind_caser(py::module_& m) {
     const CaserGradients gradients{dwh.data(), dbh.data(), dwv.data(), optional("size of db_v", dbv, s.n_vertical)};
     const CaserWeights weights{wh.data(), nullptr, wv.data(), nullptr};
     without_gil([&] {
-      caser_backward<Cpu>(out.data(), gradients, given.data(), places.data(), in.data(), weights, s,
-                          {dropout, seed, step, site}, n_threads);
+      caser_backward<Device>(out.data(), gradients, given.data(), places.data(), in.data(), weights, s,
+                             {dropout, seed, step, site}, n_threads);
     });
   });
 }

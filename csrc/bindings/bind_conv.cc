@@ -16,7 +16,7 @@ class ConvInput {
       : x_(x, "x"), row_ptr_(row_ptr, "row_ptr"), rows_(x_.rows("dimensions of x")), kernel_size_(kernel_size) {
     check_row_ptr(row_ptr_, rows_.n);
   }
-  Packed<const float> view() const { return {rows_.data, row_ptr_.data(), row_ptr_.size() - 1, rows_.d}; }
+  Packed<const float> view() const { return {rows_.data, row_ptr_.data(), row_ptr_.size() - 1, rows_.d, rows_.n}; }
   template <class T>
   T* rows(const Array<T>& array, const char* name) const {
     check_size(name, array.size(), rows_.n * rows_.d);
@@ -67,7 +67,7 @@ void bind_conv(py::module_& m) {
                                 {dropout, seed, step, site}};
           const ConvSaved<float> saved{in.rows(n1, "size of normal1"), in.rows(n2, "size of normal2"), in.pairs(inv)};
           float* into = in.rows(out, "size of y");
-          without_gil([&] { causal_conv_block_forward<Cpu>(into, saved, in.view(), block, eps, n_threads); });
+          without_gil([&] { causal_conv_block_forward<Device>(into, saved, in.view(), block, eps, n_threads); });
         });
   m.def("causal_conv_block_backward",
         [](const py::object& dx, const py::object& dw1, const py::object& db1, const py::object& dgamma1,
@@ -97,8 +97,9 @@ void bind_conv(py::module_& m) {
                                           in.vector(dg2, "size of dgamma2"), in.vector(dt2, "size of dbeta2")};
           float* into = in.rows(out, "size of dx");
           const float* from = in.rows(given, "size of dy");
-          without_gil(
-              [&] { causal_conv_block_backward<Cpu>(into, first, second, from, saved, in.view(), block, n_threads); });
+          without_gil([&] {
+            causal_conv_block_backward<Device>(into, first, second, from, saved, in.view(), block, n_threads);
+          });
         });
 }
 

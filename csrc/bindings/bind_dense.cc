@@ -28,7 +28,7 @@ void bind_dense(py::module_& m) {
                                  matrix.d,
                                  activation_of(activation),
                                  {dropout, seed, step, site}};
-          without_gil([&] { dense_forward<Cpu>(out.data(), pre_data, in.data(), rows.n, layer, n_threads); });
+          without_gil([&] { dense_forward<Device>(out.data(), pre_data, in.data(), rows.n, layer, n_threads); });
         });
   m.def("dense_backward",
         [](const py::object& dx, const py::object& dw, const py::object& db, const py::object& dy, const py::object& y,
@@ -47,8 +47,8 @@ void bind_dense(py::module_& m) {
               weights.data(), nullptr, rows.d, matrix.d, activation_of(activation), {dropout, seed, step, site}};
           if (needs_argument(layer.activation)) check_size("size of pre", before.size(), given.size());
           without_gil([&] {
-            dense_backward<Cpu>(dx_data, out_w.data(), db_data, given.data(), result.data(), before.data_or_null(),
-                                in.data(), rows.n, layer, n_threads);
+            dense_backward<Device>(dx_data, out_w.data(), db_data, given.data(), result.data(), before.data_or_null(),
+                                   in.data(), rows.n, layer, n_threads);
           });
         });
 }

@@ -53,7 +53,7 @@ void forward(const py::args& positional) {
   check_size("size of y", y.size(), x.size());
   const auto p = read_parameters(s, gamma, beta, w1, b1, w2, b2);
   const auto saved = read_saved(s, hidden, stats, mid);
-  without_gil([&] { feed_forward_block_forward<Cpu>(s, p, x.data(), y.data(), saved, n_threads); });
+  without_gil([&] { feed_forward_block_forward<Device>(s, p, x.data(), y.data(), saved, n_threads); });
 }
 
 void backward(const py::args& positional) {
@@ -79,7 +79,7 @@ void backward(const py::args& positional) {
   const auto gradients = read_parameters(s, dgamma, dbeta, dw1, db1, dw2, db2);
   const auto saved = read_saved(s, hidden, stats, mid);
   without_gil(
-      [&] { feed_forward_block_backward<Cpu>(s, p, x.data(), saved, dy.data(), dx.data(), gradients, n_threads); });
+      [&] { feed_forward_block_backward<Device>(s, p, x.data(), saved, dy.data(), dx.data(), gradients, n_threads); });
 }
 
 void norm_forward(const py::object& y, const py::object& stats, const py::object& x, const py::object& gamma,
@@ -92,8 +92,8 @@ void norm_forward(const py::object& y, const py::object& stats, const py::object
   check_size("length of gamma", gamma_array.size(), rows.d);
   check_size("length of beta", beta_array.size(), rows.d);
   without_gil([&] {
-    layer_norm_forward<Cpu>(rows, gamma_array.data(), beta_array.data(), eps, y_array.data(), stats_array.data(),
-                            n_threads);
+    layer_norm_forward<Device>(rows, gamma_array.data(), beta_array.data(), eps, y_array.data(), stats_array.data(),
+                               n_threads);
   });
 }
 
@@ -110,8 +110,8 @@ void norm_backward(const py::object& dx, const py::object& dgamma, const py::obj
   check_size("length of dgamma", dgamma_array.size(), rows.d);
   check_size("length of dbeta", dbeta_array.size(), rows.d);
   without_gil([&] {
-    layer_norm_backward<Cpu>(rows, stats_array.data(), gamma_array.data(), dy_array.data(), dx_array.data(),
-                             dgamma_array.data(), dbeta_array.data(), n_threads);
+    layer_norm_backward<Device>(rows, stats_array.data(), gamma_array.data(), dy_array.data(), dx_array.data(),
+                                dgamma_array.data(), dbeta_array.data(), n_threads);
   });
 }
 

@@ -21,7 +21,7 @@ class Layer {
     state_floats_ = n_sequences_ * (memory ? 2 * d_ : d_);
     check_size("columns of w_h", from_h.d, width_);
     check_size("size of w_x", w_x_.size(), rows.d * width_);
-    layer_ = {{rows.data, row_ptr_.data(), n_sequences_, rows.d},
+    layer_ = {{rows.data, row_ptr_.data(), n_sequences_, rows.d, n_rows_},
               optional("size of h0", h0_, state_floats_),
               w_x_.data(),
               w_h_.data(),
@@ -93,7 +93,7 @@ void gru_run(Object h, Object gates, Object x, Object h0, Object row_ptr, Object
   const RecurrentStates<float> states{layer.rows(h_array, "size of h", layer.d()), nullptr,
                                       layer.rows(gates_array, "size of gates", 4 * layer.d(), true)};
   const RecurrentLayer all = layer.with_bias(b_x_array, b_h_array);
-  without_gil([&] { gru_forward<Cpu>(states, all, n_threads); });
+  without_gil([&] { gru_forward<Device>(states, all, n_threads); });
 }
 
 void gru_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Object db_h, Object dh, Object h,
@@ -106,7 +106,7 @@ void gru_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Obje
   const float* from = layer.rows(dh_array, "size of dh", layer.d());
   const RecurrentStates<const float> states{layer.rows(h_array, "size of h", layer.d()), nullptr,
                                             layer.rows(gates_array, "size of gates", 4 * layer.d())};
-  without_gil([&] { gru_backward<Cpu>(gradients, from, states, layer.get(), truncate, n_threads); });
+  without_gil([&] { gru_backward<Device>(gradients, from, states, layer.get(), truncate, n_threads); });
 }
 
 void lstm_run(Object h, Object c, Object gates, Object x, Object h0, Object row_ptr, Object w_x, Object w_h, Object b_x,
@@ -118,7 +118,7 @@ void lstm_run(Object h, Object c, Object gates, Object x, Object h0, Object row_
                                       layer.rows(c_array, "size of c", layer.d()),
                                       layer.rows(gates_array, "size of gates", 4 * layer.d(), true)};
   const RecurrentLayer all = layer.with_bias(b_x_array, b_h_array);
-  without_gil([&] { lstm_forward<Cpu>(states, all, n_threads); });
+  without_gil([&] { lstm_forward<Device>(states, all, n_threads); });
 }
 
 void lstm_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Object db_h, Object dh, Object h, Object c,
@@ -132,7 +132,7 @@ void lstm_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Obj
   const RecurrentStates<const float> states{layer.rows(h_array, "size of h", layer.d()),
                                             layer.rows(c_array, "size of c", layer.d()),
                                             layer.rows(gates_array, "size of gates", 4 * layer.d())};
-  without_gil([&] { lstm_backward<Cpu>(gradients, from, states, layer.get(), truncate, n_threads); });
+  without_gil([&] { lstm_backward<Device>(gradients, from, states, layer.get(), truncate, n_threads); });
 }
 
 void rnn_run(Object h, Object x, Object h0, Object row_ptr, Object w_x, Object w_h, Object b_x, Object b_h,
@@ -142,7 +142,7 @@ void rnn_run(Object h, Object x, Object h0, Object row_ptr, Object w_x, Object w
   const Array<const float> b_x_array(b_x, "b_x"), b_h_array(b_h, "b_h");
   const RecurrentStates<float> states{layer.rows(h_array, "size of h", layer.d()), nullptr, nullptr};
   const RecurrentLayer all = layer.with_bias(b_x_array, b_h_array);
-  without_gil([&] { rnn_forward<Cpu>(states, all, static_cast<RecurrentActivation>(activation), n_threads); });
+  without_gil([&] { rnn_forward<Device>(states, all, static_cast<RecurrentActivation>(activation), n_threads); });
 }
 
 void rnn_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Object db_h, Object dh, Object h, Object x,
@@ -154,7 +154,7 @@ void rnn_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Obje
   const float* from = layer.rows(dh_array, "size of dh", layer.d());
   const RecurrentStates<const float> states{layer.rows(h_array, "size of h", layer.d()), nullptr, nullptr};
   const auto kind = static_cast<RecurrentActivation>(activation);
-  without_gil([&] { rnn_backward<Cpu>(gradients, from, states, layer.get(), kind, truncate, n_threads); });
+  without_gil([&] { rnn_backward<Device>(gradients, from, states, layer.get(), kind, truncate, n_threads); });
 }
 
 }  // namespace

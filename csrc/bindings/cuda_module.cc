@@ -60,10 +60,16 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   pybind11::register_local_exception_translator(&bindings::translate);
   bindings::bind_device(m);
   bindings::bind_als(m);
+  bindings::bind_attention(m);
+  bindings::bind_caser(m);
+  bindings::bind_conv(m);
   bindings::bind_csr(m);
+  bindings::bind_dense(m);
+  bindings::bind_feed_forward(m);
   bindings::bind_gram(m);
   bindings::bind_negatives(m);
   bindings::bind_rank_metrics(m);
+  bindings::bind_recurrent(m);
   bindings::bind_topk(m);
   bindings::bind_sgd(m);
 #ifdef RECSYS_FAST_EMULATED_GRID

@@ -34,6 +34,7 @@ struct Packed {
   const int64_t* row_ptr;
   int64_t n_sequences;
   int64_t d;
+  int64_t n_rows;  // row_ptr[n_sequences], for a host that cannot look
 };
 
 }  // namespace recsys_fast

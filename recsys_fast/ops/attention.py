@@ -16,12 +16,13 @@ from recsys_fast.ops.block_arguments import (
     as_masks,
     as_norm,
     as_rate,
+    as_result,
     as_row_ptr,
     as_rows,
     as_vector,
+    new_rows,
 )
-from recsys_fast.ops.gram import as_writable
-from recsys_fast.ops.topk import as_out
+from recsys_fast.ops.gram import as_writable, home
 
 F32 = NDArray[np.float32]
 
@@ -79,7 +80,6 @@ class _Weights(NamedTuple):
 
 
 def _as_weights(weights: AttentionWeights, norm: str, d: int, n_heads: int) -> _Weights:
-    as_record(weights, "weights", AttentionWeights, "parameters by name")
     w_qkv = as_rows(weights.w_qkv, "w_qkv", (d, 3 * d))
     w_out = NO_ROWS if weights.w_out is None else as_rows(weights.w_out, "w_out", (d, d))
     if weights.w_out is None and weights.b_out is not None:
@@ -141,13 +141,15 @@ def attention_block_forward(
         ValueError: shapes that do not fit, numbers that are not finite or out of range, or ``out`` shares memory with
             an input.
     """
+    as_record(weights, "weights", AttentionWeights, "parameters by name")
+    device = backend.place(device, x=x, row_ptr=row_ptr, **weights._asdict(), out=out)
     rows = as_rows(x, "x")
     n, d = rows.shape
     w, pointers = _as_weights(weights, norm, d, n_heads), as_row_ptr(row_ptr, n, MAX_LENGTH)
-    y = as_out(out, "out", rows.shape, np.float32, (rows, pointers, *w.arrays()))
+    y = as_result(out, rows.shape, rows, (rows, pointers, *w.arrays()))
     stats, mid = (n, 2) if w.norm else (0, 0), (n, d) if norm == "post" else (0, 0)
     shapes = ((n, 3 * d), (n, d), (n, n_heads), stats, mid)
-    saved = AttentionSaved(*(np.empty(shape, np.float32) for shape in shapes))
+    saved = AttentionSaved(*(new_rows(rows, *shape) for shape in shapes))
     backend.get(device).attention_block_forward(
         y, *saved, rows, pointers, w.gamma, w.beta, w.w_qkv, w.b_qkv, w.w_out, w.b_out, int(n_heads), bool(causal),
         w.norm, as_eps(eps), as_rate(attention_dropout, "attention_dropout"), as_rate(dropout, "dropout"),
@@ -188,6 +190,8 @@ def attention_block_backward(
         TypeError: an argument of a wrong type.
         ValueError: shapes that do not fit, numbers that are not finite or out of range.
     """
+    as_record(weights, "weights", AttentionWeights, "parameters by name")
+    device = backend.place(device, dy=dy, x=x, row_ptr=row_ptr, **weights._asdict())
     rows = as_rows(x, "x")
     n, d = rows.shape
     w, pointers = _as_weights(weights, norm, d, n_heads), as_row_ptr(row_ptr, n, MAX_LENGTH)
@@ -198,8 +202,8 @@ def attention_block_backward(
         NO_ROWS if shape is None else as_rows(array, f"saved.{name}", shape)
         for array, name, shape in zip(saved, AttentionSaved._fields, shapes, strict=True)
     ]
-    dx = np.empty((n, d), np.float32)
-    dw_qkv, db_qkv, dw_out, db_out, dgamma, dbeta = (np.empty_like(array) for array in w.arrays())
+    dx = new_rows(rows, n, d)
+    dw_qkv, db_qkv, dw_out, db_out, dgamma, dbeta = (new_rows(rows, *array.shape) for array in w.arrays())
     backend.get(device).attention_block_backward(
         dx, dgamma, dbeta, dw_qkv, db_qkv, dw_out, db_out, given, *kept, rows, pointers, w.gamma, w.beta, w.w_qkv,
         w.w_out, int(n_heads), bool(causal), w.norm, as_rate(attention_dropout, "attention_dropout"),
@@ -240,8 +244,11 @@ def attention_block_step(
             each other, the row or a parameter.
         IndexError: ``place`` is not below P.
     """
-    row = as_rows(np.asarray(x).reshape(1, -1), "x")[0]
-    d = len(row)
+    as_record(weights, "weights", AttentionWeights, "parameters by name")
+    device = backend.place(device, x=x, keys=keys, values=values, **weights._asdict())
+    row = as_rows(home(x).asarray(x).reshape(1, -1), "x")
+    d = row.shape[1]
+    row = row.reshape(d)
     w = _as_weights(weights, norm, d, n_heads)
     caches = as_writable(keys, "keys"), as_writable(values, "values")
     check_apart(caches[0], "keys", caches[1], "values")
@@ -254,7 +261,7 @@ def attention_block_step(
     at = as_integer(place, "place")
     if not 0 <= at < len(caches[0]):
         raise IndexError(message("place", at, f"0 <= place < {len(caches[0])}"))
-    y = np.empty(d, np.float32)
+    y = new_rows(row, d)
     backend.get(device).attention_block_step(
         y, *caches, row, at, w.gamma, w.beta, w.w_qkv, w.b_qkv, w.w_out, w.b_out, int(n_heads), w.norm,
         as_eps(eps), backend.resolve_threads(n_threads),

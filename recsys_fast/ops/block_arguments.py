@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_number
+from recsys_fast.ops.gram import home
 from recsys_fast.ops.negatives import counter
-from recsys_fast.ops.topk import as_factors
+from recsys_fast.ops.topk import as_factors, as_out
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -80,10 +82,10 @@ def as_vector(array: ArrayLike | None, name: str, size: int) -> F32:
     """
     if array is None:
         return NONE
-    given = np.asarray(array)
+    given = home(array).asarray(array) if on_device(array) else np.asarray(array)
     if given.shape != (size,):
         raise ValueError(message(f"shape of {name}", given.shape, f"({size},)"))
-    vector: F32 = as_factors(given.reshape(1, size), name)[0]
+    vector: F32 = as_factors(given.reshape(1, size), name).reshape(size)
     return vector
 
 
@@ -102,7 +104,7 @@ def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None, n
         TypeError: not integers.
         ValueError: not 1-D, not from 0 to n_rows, decreasing, or a sequence is longer than ``max_length``.
     """
-    given = np.asarray(row_ptr)
+    given = home(row_ptr).to_host(row_ptr)
     if given.dtype.kind not in "iu":
         raise TypeError(message(f"dtype of {name}", given.dtype, "an integer dtype"))
     if given.ndim != 1 or len(given) == 0:
@@ -118,7 +120,22 @@ def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None, n
     if max_length is not None and longest > max_length:
         mend = "keep the most recent rows of each sequence"
         raise ValueError(message("length of a sequence", longest, f"at most {max_length}", mend))
-    return pointers
+    checked: I64 = home(row_ptr).asarray(row_ptr, np.int64) if on_device(row_ptr) else pointers
+    return checked
+
+
+def new_rows(like: Any, *shape: int) -> F32:
+    """Return an array of float32 whose contents are undefined, where ``like`` lies."""
+    rows: F32 = home(like).empty(shape, np.float32)
+    return rows
+
+
+def as_result(out: Any, shape: tuple[int, ...], like: Any, apart: Sequence[Any]) -> F32:
+    """Return ``out`` after the checks of ``as_out``, or for None a new array where ``like`` lies."""
+    if out is None:
+        return new_rows(like, *shape)
+    given: F32 = as_out(out, "out", shape, np.float32, apart)
+    return given
 
 
 def as_norm(norm: str, gamma: ArrayLike | None, beta: ArrayLike | None, d: int) -> tuple[int, F32, F32]:

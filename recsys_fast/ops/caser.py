@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.block_arguments import as_dropout, as_rows, as_vector
-from recsys_fast.ops.topk import as_count, as_out
+from recsys_fast.ops.block_arguments import as_dropout, as_result, as_rows, as_vector, new_rows
+from recsys_fast.ops.gram import home
+from recsys_fast.ops.topk import as_count
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -84,13 +85,14 @@ def caser_forward(
         ValueError: shapes do not fit, a number is not finite, a rate is outside [0, 1), or ``out`` shares memory with
             an input.
     """
+    device = backend.place(device, x=x, w_h=w_h, b_h=b_h, w_v=w_v, b_v=b_v, out=out)
     rows, horizontal, vertical, length = _as_windows(x, w_h, w_v, window)
     n, d, n_h, n_v = len(rows) // length, rows.shape[1], horizontal.shape[1], vertical.shape[1]
     biases = as_vector(b_h, "b_h", length * n_h), as_vector(b_v, "b_v", n_v)
     masks = as_dropout(dropout, seed, step, site)
     weights, sizes = (horizontal, biases[0], vertical, biases[1]), (length, n_h, n_v)
-    z = as_out(out, "out", (n, length * n_h + n_v * d), np.float32, (rows, *weights))
-    argmax = np.empty((n, length * n_h), np.int32)
+    z = as_result(out, (n, length * n_h + n_v * d), rows, (rows, *weights))
+    argmax: I32 = home(rows).empty((n, length * n_h), np.int32)
     threads = backend.resolve_threads(n_threads)
     backend.get(device).caser_forward(z, argmax, rows, *weights, *sizes, *masks, threads)
     return z, argmax
@@ -125,10 +127,11 @@ def caser_backward(
         ValueError: shapes do not fit, a number is not finite, ``argmax`` names a place where its filter does not fit,
             or a rate is outside [0, 1).
     """
+    device = backend.place(device, dz=dz, argmax=argmax, x=x, w_h=w_h, w_v=w_v)
     rows, horizontal, vertical, length = _as_windows(x, w_h, w_v, window)
     n, d, n_h, n_v = len(rows) // length, rows.shape[1], horizontal.shape[1], vertical.shape[1]
     gradient = as_rows(dz, "dz", (n, length * n_h + n_v * d))
-    given = np.asarray(argmax)
+    given = home(argmax).to_host(argmax)
     if given.dtype.kind not in "iu":
         raise TypeError(message("dtype of argmax", given.dtype, "int32"))
     if given.shape != (n, length * n_h):
@@ -136,12 +139,10 @@ def caser_backward(
     last = np.repeat(length - np.arange(1, length + 1), n_h)
     if ((given < -1) | (given > last)).any():
         raise ValueError(message("argmax names a place outside its window", mend="pass caser_forward's second result"))
-    places = np.ascontiguousarray(given, np.int32)
+    places = home(rows).asarray(given, np.int32)
     masks = as_dropout(dropout, seed, step, site)
-    out = CaserGradients(
-        np.empty_like(rows), np.empty_like(horizontal), np.empty(length * n_h, np.float32),
-        np.empty_like(vertical), np.empty(n_v, np.float32),
-    )  # fmt: skip
+    shapes = (rows.shape, horizontal.shape, (length * n_h,), vertical.shape, (n_v,))
+    out = CaserGradients(*(new_rows(rows, *shape) for shape in shapes))
     threads = backend.resolve_threads(n_threads)
     backend.get(device).caser_backward(
         *out, gradient, places, rows, horizontal, vertical, length, n_h, n_v, *masks, threads

@@ -10,8 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_record
-from recsys_fast.ops.block_arguments import as_dropout, as_eps, as_input, as_row_ptr, as_rows, as_vector
-from recsys_fast.ops.topk import as_count, as_out
+from recsys_fast.ops.block_arguments import (
+    as_dropout,
+    as_eps,
+    as_input,
+    as_result,
+    as_row_ptr,
+    as_rows,
+    as_vector,
+    new_rows,
+)
+from recsys_fast.ops.topk import as_count
 
 F32 = NDArray[np.float32]
 
@@ -110,6 +119,9 @@ def causal_conv_block_forward(
         ValueError: shapes do not fit, a number is not finite, ``row_ptr`` does not cut x into sequences, ``dilation``
             is below 1, ``eps`` is not positive, a rate is outside [0, 1), or ``out`` shares memory with an input.
     """
+    arrays = {"row_ptr": row_ptr, "w1": w1, "b1": b1, "gamma1": gamma1, "beta1": beta1}
+    arrays |= {"w2": w2, "b2": b2, "gamma2": gamma2, "beta2": beta2}
+    device = backend.place(device, x=x, **arrays, out=out)
     rows = as_input(x)
     n, d = rows.shape
     pointers = as_row_ptr(row_ptr, n)
@@ -122,8 +134,8 @@ def causal_conv_block_forward(
     ]
     taps, places = _same_taps(layers[0].w, layers[1].w), as_count(dilation, "dilation", 1)
     added, masks = as_eps(eps), as_dropout(dropout, seed, step, site)
-    y = as_out(out, "out", rows.shape, np.float32, (rows, pointers, *layers[0], *layers[1]))
-    saved = ConvSaved(np.empty_like(rows), np.empty_like(rows), np.empty((n, 2), np.float32))
+    y = as_result(out, rows.shape, rows, (rows, pointers, *layers[0], *layers[1]))
+    saved = ConvSaved(new_rows(rows, n, d), new_rows(rows, n, d), new_rows(rows, n, 2))
     backend.get(device).causal_conv_block_forward(
         y, *saved, rows, pointers, *layers[0], *layers[1], taps, places, added, *masks,
         backend.resolve_threads(n_threads),
@@ -165,6 +177,8 @@ def causal_conv_block_backward(
         ValueError: shapes do not fit, a number is not finite, ``row_ptr`` does not cut x into sequences, ``dilation``
             is below 1, or a rate is outside [0, 1).
     """
+    arrays = {"row_ptr": row_ptr, "w1": w1, "gamma1": gamma1, "beta1": beta1, "w2": w2, "gamma2": gamma2}
+    device = backend.place(device, dy=dy, x=x, **arrays, beta2=beta2)
     rows = as_input(x)
     n, d = rows.shape
     pointers, gradient = as_row_ptr(row_ptr, n), as_rows(dy, "dy", (n, d))
@@ -175,9 +189,8 @@ def causal_conv_block_backward(
     more = [as_vector(v, name, d) for name, v in (("gamma2", gamma2), ("beta2", beta2))]
     taps, places = _same_taps(weights1, weights2), as_count(dilation, "dilation", 1)
     masks = as_dropout(dropout, seed, step, site)
-    v1, v2 = np.empty((3, d), np.float32), np.empty((3, d), np.float32)
-    dw1, dw2 = np.empty_like(weights1), np.empty_like(weights2)
-    out = ConvGradients(np.empty_like(rows), dw1, v1[0], v1[1], v1[2], dw2, v2[0], v2[1], v2[2])
+    one_layer = (weights1.shape, (d,), (d,), (d,))
+    out = ConvGradients(*(new_rows(rows, *shape) for shape in ((n, d), *one_layer, *one_layer)))
     backend.get(device).causal_conv_block_backward(
         *out, gradient, *kept, rows, pointers, weights1, *scales, weights2, *more, taps, places, *masks,
         backend.resolve_threads(n_threads),

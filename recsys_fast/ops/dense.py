@@ -9,8 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.block_arguments import ACTIVATIONS, NO_ROWS, as_choice, as_dropout, as_rows, as_vector
-from recsys_fast.ops.topk import as_out
+from recsys_fast.ops.block_arguments import (
+    ACTIVATIONS,
+    NO_ROWS,
+    as_choice,
+    as_dropout,
+    as_result,
+    as_rows,
+    as_vector,
+    new_rows,
+)
 
 F32 = NDArray[np.float32]
 
@@ -70,12 +78,13 @@ def dense_forward(
         ValueError: shapes do not fit, a number is not finite, an unknown activation, a rate outside [0, 1), or ``out``
             shares memory with an input.
     """
+    device = backend.place(device, x=x, w=w, b=b, out=out)
     rows, weights = _as_layer(x, w)
     n, d_out = len(rows), weights.shape[1]
     bias, kind = as_vector(b, "b", d_out), as_choice(activation, "activation", ACTIVATIONS)
     masks = as_dropout(dropout, seed, step, site)
-    y = as_out(out, "out", (n, d_out), np.float32, (rows, weights, bias))
-    pre = np.empty((n, d_out) if activation in _NEED_PRE else (0, 0), np.float32)
+    y = as_result(out, (n, d_out), rows, (rows, weights, bias))
+    pre = new_rows(rows, *((n, d_out) if activation in _NEED_PRE else (0, 0)))
     backend.get(device).dense_forward(y, pre, rows, weights, bias, kind, *masks, backend.resolve_threads(n_threads))
     return y, pre
 
@@ -111,6 +120,7 @@ def dense_backward(
         ValueError: shapes do not fit, a number is not finite, GELU without ``pre``, an unknown activation, or a rate
             outside [0, 1).
     """
+    device = backend.place(device, dy=dy, y=y, x=x, w=w, pre=pre)
     rows, weights = _as_layer(x, w)
     shape = (len(rows), weights.shape[1])
     given = as_rows(dy, "dy", shape), as_rows(y, "y", shape)
@@ -120,7 +130,7 @@ def dense_backward(
     before = NO_ROWS
     if pre is not None and activation in _NEED_PRE:
         before = as_rows(pre, "pre", shape)
-    out = DenseGradients(np.empty_like(rows), np.empty_like(weights), np.empty(shape[1], np.float32))
+    out = DenseGradients(new_rows(rows, *rows.shape), new_rows(rows, *weights.shape), new_rows(rows, shape[1]))
     threads = backend.resolve_threads(n_threads)
     backend.get(device).dense_backward(*out, *given, before, rows, weights, kind, *masks, threads)
     return out

@@ -18,10 +18,11 @@ from recsys_fast.ops.block_arguments import (
     as_masks,
     as_norm,
     as_rate,
+    as_result,
     as_rows,
     as_vector,
+    new_rows,
 )
-from recsys_fast.ops.topk import as_out
 
 F32 = NDArray[np.float32]
 
@@ -64,7 +65,6 @@ class _Weights(NamedTuple):
 
 
 def _as_weights(weights: FeedForwardWeights, norm: str, d: int) -> _Weights:
-    as_record(weights, "weights", FeedForwardWeights, "parameters by name")
     w1 = as_rows(weights.w1, "w1", (d, None))
     h = w1.shape[1]
     w2 = as_rows(weights.w2, "w2", (h, d))
@@ -115,13 +115,15 @@ def feed_forward_block_forward(
         ValueError: shapes that do not fit, numbers that are not finite or out of range, or ``out`` shares memory with
             an input.
     """
+    as_record(weights, "weights", FeedForwardWeights, "parameters by name")
+    device = backend.place(device, x=x, **weights._asdict(), out=out)
     rows = as_rows(x, "x")
     n, d = rows.shape
     w, kind = _as_weights(weights, norm, d), as_choice(activation, "activation", ACTIVATIONS)
-    y = as_out(out, "out", rows.shape, np.float32, (rows, w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
-    stats = np.empty((n, 2), np.float32) if w.norm else NO_ROWS
-    mid = np.empty((n, d), np.float32) if norm == "post" else NO_ROWS
-    saved = FeedForwardSaved(np.empty((n, w.w1.shape[1]), np.float32), stats, mid)
+    y = as_result(out, rows.shape, rows, (rows, w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
+    stats = new_rows(rows, n, 2) if w.norm else NO_ROWS
+    mid = new_rows(rows, n, d) if norm == "post" else NO_ROWS
+    saved = FeedForwardSaved(new_rows(rows, n, w.w1.shape[1]), stats, mid)
     backend.get(device).feed_forward_block_forward(
         y, *saved, rows, w.gamma, w.beta, w.w1, w.b1, w.w2, w.b2, kind, w.norm, as_eps(eps),
         as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"), *as_masks(seed, step, site),
@@ -159,6 +161,8 @@ def feed_forward_block_backward(
         TypeError: an argument of a wrong type.
         ValueError: shapes that do not fit, numbers that are not finite or out of range.
     """
+    as_record(weights, "weights", FeedForwardWeights, "parameters by name")
+    device = backend.place(device, dy=dy, x=x, **weights._asdict())
     rows = as_rows(x, "x")
     n, d = rows.shape
     w, kind = _as_weights(weights, norm, d), as_choice(activation, "activation", ACTIVATIONS)
@@ -167,8 +171,8 @@ def feed_forward_block_backward(
     hidden = as_rows(saved.hidden, "saved.hidden", (n, h))
     stats = as_rows(saved.stats, "saved.stats", (n, 2)) if w.norm else NO_ROWS
     mid = as_rows(saved.mid, "saved.mid", (n, d)) if norm == "post" else NO_ROWS
-    dx = np.empty((n, d), np.float32)
-    dw1, db1, dw2, db2, dgamma, dbeta = (np.empty_like(a) for a in (w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta))
+    dx, parameters = new_rows(rows, n, d), (w.w1, w.b1, w.w2, w.b2, w.gamma, w.beta)
+    dw1, db1, dw2, db2, dgamma, dbeta = (new_rows(rows, *array.shape) for array in parameters)
     backend.get(device).feed_forward_block_backward(
         dx, dgamma, dbeta, dw1, db1, dw2, db2, given, hidden, stats, mid, rows, w.gamma, w.beta, w.w1, w.w2,
         kind, w.norm, as_rate(dropout_hidden, "dropout_hidden"), as_rate(dropout, "dropout"),

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
-from recsys_fast.ops.block_arguments import as_eps, as_input, as_rows, as_vector
-from recsys_fast.ops.topk import as_out
+from recsys_fast.ops.block_arguments import as_eps, as_input, as_result, as_rows, as_vector, new_rows
 
 F32 = NDArray[np.float32]
 
@@ -50,10 +49,11 @@ def layer_norm_forward(
         TypeError: an array that holds no real numbers, or ``out`` is not float32.
         ValueError: shapes that do not fit, numbers that are not finite, or ``out`` shares memory with an input.
     """
+    device = backend.place(device, x=x, gamma=gamma, beta=beta, out=out)
     rows = as_input(x)
     d = rows.shape[1]
     scale, shift = as_vector(gamma, "gamma", d), as_vector(beta, "beta", d)
-    y, stats = as_out(out, "out", rows.shape, np.float32, (rows, scale, shift)), np.empty((len(rows), 2), np.float32)
+    y, stats = as_result(out, rows.shape, rows, (rows, scale, shift)), new_rows(rows, len(rows), 2)
     threads = backend.resolve_threads(n_threads)
     backend.get(device).layer_norm_forward(y, stats, rows, scale, shift, as_eps(eps), threads)
     return y, stats
@@ -82,11 +82,12 @@ def layer_norm_backward(
         TypeError: an array that holds no real numbers.
         ValueError: shapes that do not fit, or numbers that are not finite.
     """
+    device = backend.place(device, dy=dy, x=x, stats=stats, gamma=gamma)
     rows = as_input(x)
     n, d = rows.shape
     given, kept = as_rows(dy, "dy", (n, d)), as_rows(stats, "stats", (n, 2))
     scale = as_vector(gamma, "gamma", d)
-    result = LayerNormGradients(np.empty((n, d), np.float32), np.empty(d, np.float32), np.empty(d, np.float32))
+    result = LayerNormGradients(new_rows(rows, n, d), new_rows(rows, d), new_rows(rows, d))
     threads = backend.resolve_threads(n_threads)
     backend.get(device).layer_norm_backward(*result, given, rows, kept, scale, threads)
     return result

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_record
-from recsys_fast.ops.block_arguments import I64, NO_ROWS, as_choice, as_row_ptr, as_rows, as_vector
-from recsys_fast.ops.topk import as_count, as_out
+from recsys_fast.ops.block_arguments import I64, NO_ROWS, as_choice, as_result, as_row_ptr, as_rows, as_vector, new_rows
+from recsys_fast.ops.topk import as_count
 
 F32 = NDArray[np.float32]
 
@@ -62,6 +62,7 @@ def _layer(
     n_gates: int, x: ArrayLike, row_ptr: ArrayLike, w_x: ArrayLike, w_h: ArrayLike, h0: ArrayLike | None
 ) -> _Layer:
     """Check what forward and backward share; ``n_gates`` is the width of the weights in units of H."""
+    backend.place("auto", x=x, row_ptr=row_ptr, w_x=w_x, w_h=w_h, h0=h0)  # all of them in one place
     rows, from_x, from_h = as_rows(x, "x"), as_rows(w_x, "w_x"), as_rows(w_h, "w_h")
     n_hidden, width = from_h.shape
     if n_hidden == 0 or width != n_gates * n_hidden:
@@ -80,11 +81,12 @@ def _forward(
     cell: str, layer: _Layer, b_x: ArrayLike | None, b_h: ArrayLike | None, keep: bool, out: F32 | None, device: str,
     n_threads: int | None, *hyper: int,
 ) -> RecurrentStates:  # fmt: skip
+    device = backend.place(device, x=layer.x, b_x=b_x, b_h=b_h, out=out)
     n_rows, (n_hidden, width) = len(layer.x), layer.w_h.shape
     biases = as_vector(b_x, "b_x", width), as_vector(b_h, "b_h", width)
-    h = as_out(out, "out", (n_rows, n_hidden), np.float32, (*layer, *biases))
-    c = np.empty((n_rows, n_hidden), np.float32) if cell == "lstm" else NO_ROWS
-    gates = np.empty((n_rows, 4 * n_hidden), np.float32) if keep and cell != "rnn" else NO_ROWS
+    h = as_result(out, (n_rows, n_hidden), layer.x, (*layer, *biases))
+    c = new_rows(layer.x, n_rows, n_hidden) if cell == "lstm" else NO_ROWS
+    gates = new_rows(layer.x, n_rows, 4 * n_hidden) if keep and cell != "rnn" else NO_ROWS
     written = {"gru": (h, gates), "lstm": (h, c, gates), "rnn": (h,)}[cell]
     operation = getattr(backend.get(device), f"{cell}_forward")
     operation(*written, *layer, *biases, *hyper, backend.resolve_threads(n_threads))
@@ -95,6 +97,7 @@ def _backward(
     cell: str, layer: _Layer, dh: ArrayLike, states: RecurrentStates, truncate: int, device: str,
     n_threads: int | None, *hyper: int,
 ) -> RecurrentGradients:  # fmt: skip
+    device = backend.place(device, x=layer.x, dh=dh)
     n_rows, (n_hidden, width) = len(layer.x), layer.w_h.shape
     gradient = as_rows(dh, "dh", (n_rows, n_hidden))
     as_record(states, "states", RecurrentStates, f"what {cell}_forward returned")
@@ -109,10 +112,10 @@ def _backward(
         "dh0": (n_sequences, 2 * n_hidden if cell == "lstm" else n_hidden),
         "dw_x": layer.w_x.shape,
         "dw_h": layer.w_h.shape,
-        "db_x": width,
-        "db_h": width,
+        "db_x": (width,),
+        "db_h": (width,),
     }
-    out = RecurrentGradients(**{name: np.empty(shape, np.float32) for name, shape in shapes.items()})
+    out = RecurrentGradients(**{name: new_rows(layer.x, *shape) for name, shape in shapes.items()})
     operation = getattr(backend.get(device), f"{cell}_backward")
     cut = as_count(truncate, "truncate", 0)
     operation(*out, gradient, *arrays, *layer, *hyper, cut, backend.resolve_threads(n_threads))

@@ -196,6 +196,7 @@ CASER_CASES = [
     CaserCase("one of each", 40, 3, 1, 1, 1),
     CaserCase("no vertical", 70, 4, 9, 7, 0, dropout=0.2),
     CaserCase("many filters", 45, 9, 33, 20, 3),
+    CaserCase("wide windows", 5, 4, 400, 2, 1),
 ]
 DENSE_CASES = [
     *(DenseCase(name, 300, 33, 20, name, dropout=0.3) for name in ACTIVATIONS),

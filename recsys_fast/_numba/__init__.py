@@ -34,6 +34,7 @@ from recsys_fast._numba.recurrent import (
 from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
+from recsys_fast._numba.skipgram import skipgram_epoch
 from recsys_fast._numba.slim import slim_solve
 from recsys_fast._numba.softmax_loss import has_bfloat16, softmax_loss
 from recsys_fast._numba.table import id_plan, table_add, table_gradient
@@ -96,6 +97,7 @@ __all__ = [
     "rows_rotate",
     "sample_negatives",
     "shared_loss",
+    "skipgram_epoch",
     "slim_solve",
     "softmax_loss",
     "spd_invert",

@@ -39,6 +39,7 @@ MODELS = {
     "ContentKNN": "recsys_fast.models.content_knn",
     "EASE": "recsys_fast.models.ease",
     "Hybrid": "recsys_fast.models.hybrid",
+    "Item2Vec": "recsys_fast.models.item2vec",
     "ItemKNN": "recsys_fast.models.item_knn",
     "LogisticMF": "recsys_fast.models.logistic_mf",
     "MF": "recsys_fast.models.mf",

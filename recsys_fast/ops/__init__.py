@@ -45,6 +45,7 @@ from recsys_fast.ops.recurrent import (
 )
 from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
+from recsys_fast.ops.skipgram import SkipgramResult, skipgram_epoch
 from recsys_fast.ops.table import IdPlan, id_plan, table_add, table_gradient
 from recsys_fast.ops.topk import topk
 
@@ -60,6 +61,7 @@ __all__ = [
     "OptimizerState",
     "RecurrentGradients",
     "RecurrentStates",
+    "SkipgramResult",
     "als_loss",
     "als_sweep",
     "as_csr",
@@ -116,6 +118,7 @@ __all__ = [
     "rows_rotate",
     "sample_negatives",
     "shared_loss",
+    "skipgram_epoch",
     "slim_solve",
     "softmax_loss",
     "spd_invert",

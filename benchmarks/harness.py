@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = ("implicit", "irspack", "faiss-cpu", "cornac", "lightfm", "libmf", "torch", "xlearn")
+PEERS = ("implicit", "irspack", "faiss-cpu", "cornac", "lightfm", "libmf", "torch", "xlearn", "gensim")
 PACKAGES = ("recsys-fast", "numpy", "scipy", "numba", *PEERS)
 
 

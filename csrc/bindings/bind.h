@@ -27,6 +27,7 @@ void bind_product_topk(pybind11::module_& m);
 void bind_rank_metrics(pybind11::module_& m);
 void bind_recurrent(pybind11::module_& m);
 void bind_sgd(pybind11::module_& m);
+void bind_skipgram(pybind11::module_& m);
 void bind_table(pybind11::module_& m);
 void bind_topk(pybind11::module_& m);
 

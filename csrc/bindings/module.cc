@@ -38,6 +38,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_fm(m);
   bindings::bind_topk(m);
   bindings::bind_sgd(m);
+  bindings::bind_skipgram(m);
   bindings::bind_product_topk(m);
   bindings::bind_rank_metrics(m);
   bindings::bind_embedding(m);

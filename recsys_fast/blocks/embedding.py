@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Parameter, Runtime
+from recsys_fast.errors import message
 
 I32 = NDArray[np.int32]
 
@@ -56,10 +57,13 @@ class ItemTable:
         n_rows: number of rows.
         d: width.
         bias: whether every row has a bias.
-        init: "normal" (standard deviation ``scale``), "uniform" (between -scale and scale) or "zeros".
+        init: "normal" (standard deviation ``scale``), "uniform" (between -scale and scale) or "zeros"; or the values
+            themselves ``(n_rows, d)``, such as pre-trained vectors.
         scale: see ``init``.
         bias_value: of all biases at first.
         name: under which an optimizer keeps its state; unique among the tables of a network.
+        frozen: neither rows nor biases ever move: no gradient is summed up for them, and no optimizer keeps state.
+            Gradients go on through the rows to whatever comes before them, such as positions.
 
     Attributes:
         values: ``(n_rows, d)``.
@@ -75,13 +79,16 @@ class ItemTable:
         d: int,
         *,
         bias: bool = False,
-        init: str = "normal",
+        init: str | Array = "normal",
         scale: float = 0.02,
         bias_value: float = 0.0,
         name: str = "items",
+        frozen: bool = False,
     ) -> None:
         self.n_rows, self.d, self.has_bias, self.init, self.scale, self.name = n_rows, d, bias, init, scale, name
-        self.bias_value = bias_value
+        self.bias_value, self.frozen = bias_value, frozen
+        if not isinstance(init, str):
+            _check_init(init, n_rows, d)
 
     def connect(self, runtime: Runtime, site: int) -> None:
         """Take over where to compute, and the number of the first of eight random masks; allocate the table."""
@@ -96,7 +103,9 @@ class ItemTable:
     def initialise(self, generator: np.random.Generator) -> None:
         """Fill the table as ``init`` says, and the biases with ``bias_value``."""
         shape = self.values.shape
-        if self.init == "normal":
+        if not isinstance(self.init, str):
+            self.values[...] = self.init
+        elif self.init == "normal":
             self.values[...] = self.scale * generator.standard_normal(shape)
         elif self.init == "uniform":
             self.values[...] = generator.uniform(-self.scale, self.scale, shape)
@@ -151,6 +160,8 @@ class ItemTable:
         """Add the gradient of the last ``gather``'s result; ``dx`` is changed, ``dpositions`` overwritten."""
         assert self._gathered is not None, "gather comes before gather_backward"
         ids, scale, from_end, rate, site = self._gathered
+        if self.frozen and dpositions is None:
+            return
         if rate or scale != 1.0 or dpositions is not None:
             self.runtime.run(
                 "embedding_backward", dx, self._none_rows if dpositions is None else dpositions, batch.row_ptr, scale,
@@ -224,7 +235,11 @@ class ItemTable:
                 whole[: len(part)] = part
 
     def finish(self) -> None:
-        """Sum up what was added: every row's entries in the order input, rows, pairs."""
+        """Sum up what was added: every row's entries in the order input, rows, pairs; nothing where frozen."""
+        if self.frozen:
+            self.begin()
+            self.rows = self._none_ids
+            return
         if self._distinct and len(self._rows) == 1 and not (self._inputs or self._pairs or self._dense):
             self.rows, self.drows, dbias = self._rows[0]
             if self.has_bias:
@@ -288,13 +303,17 @@ class ItemTable:
         return out
 
     def square_sum(self) -> float:
-        """Return the sum of squares of the gradient, biases included."""
+        """Return the sum of squares of the gradient, biases included; 0 where frozen."""
+        if self.frozen:
+            return 0.0
         gradient = self.drows if self.dtable is None else self.dtable
         total = float(self.runtime.run("square_sum", gradient.reshape(-1)))
         return total + (float(self.runtime.run("square_sum", self.dbias)) if self.has_bias else 0.0)
 
     def step(self, optimizer: RowOptimizer, lr: float, step: int, grad_scale: float = 1.0) -> None:
         """Let the optimizer move the rows by the gradient, times ``grad_scale``, in step number ``step`` (from 1)."""
+        if self.frozen:
+            return
         parts = [(self.name, self.values, self.drows if self.dtable is None else self.dtable)]
         if self.has_bias:
             parts.append((self.name + ".bias", self.bias, self.dbias))
@@ -306,6 +325,15 @@ class ItemTable:
 
     def _take(self, name: str, *shape: int) -> Array:
         return self.runtime.take(self, name, shape)
+
+
+def _check_init(init: Array, n_rows: int, d: int) -> None:
+    """Raise ValueError unless these are values that a table can start from."""
+    if init.shape != (n_rows, d) or init.dtype.kind not in "fiu":
+        raise ValueError(message("init of a table", f"{init.dtype} {init.shape}", f"numbers ({n_rows}, {d})"))
+    wrong = np.flatnonzero(~np.isfinite(init).all(axis=1))
+    if len(wrong):
+        raise ValueError(message(f"init of row {int(wrong[0])}", "inf or NaN", "finite numbers"))
 
 
 class Embedding(Block):

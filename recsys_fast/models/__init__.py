@@ -16,6 +16,7 @@ from recsys_fast.models.fm import FM
 from recsys_fast.models.graph import P3alpha, RP3beta
 from recsys_fast.models.gru4rec import GRU4Rec
 from recsys_fast.models.hybrid import Hybrid
+from recsys_fast.models.item2vec import Item2Vec
 from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.logistic_mf import LogisticMF
 from recsys_fast.models.mf import MF
@@ -51,6 +52,7 @@ __all__ = [
     "FactorModel",
     "GRU4Rec",
     "Hybrid",
+    "Item2Vec",
     "ItemKNN",
     "LogisticMF",
     "MLPRec",

@@ -12,6 +12,7 @@ MODELS = {
     "GMF": "recsys_fast.models.ncf",
     "GRU4Rec": "recsys_fast.models.gru4rec",
     "Hybrid": "recsys_fast.models.hybrid",
+    "Item2Vec": "recsys_fast.models.item2vec",
     "ItemKNN": "recsys_fast.models.item_knn",
     "LogisticMF": "recsys_fast.models.logistic_mf",
     "MF": "recsys_fast.models.mf",

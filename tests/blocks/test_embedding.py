@@ -9,6 +9,7 @@ import pytest
 
 from recsys_fast.blocks.base import PackedBatch, ParameterSet, Runtime
 from recsys_fast.blocks.embedding import Embedding, ItemTable
+from recsys_fast.training.optimizers import Optimizer
 from tests.cases.table import Case, Step
 
 CASE = Case("finite differences", (3, 0, 5, 1), 9, 4, k=2, n_candidates=4, none=0.2)
@@ -182,3 +183,41 @@ def test_no_dropout_outside_training(device: str) -> None:
     known = network.step.ids >= 0
     x = network.embedding.forward(network.step.ids, network.batch)
     assert not (x[known] == 0.0).any()
+
+
+def test_a_table_starts_from_given_values(device: str) -> None:
+    values = np.random.default_rng(4).normal(size=(CASE.n, CASE.d))
+    table = ItemTable(CASE.n, CASE.d, init=values)
+    table.connect(Runtime(device), 0)
+    generator = np.random.default_rng(0)
+    table.initialise(generator)
+    np.testing.assert_array_equal(table.values, values.astype(np.float32))
+    assert generator.random() == np.random.default_rng(0).random()  # no draw is spent on it
+
+
+@pytest.mark.parametrize(
+    ("init", "text"),
+    [
+        (np.zeros((CASE.n, CASE.d + 1)), "init of a table: got float64"),
+        (np.full((CASE.n, CASE.d), np.nan), "init of row 0: got inf or NaN"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(init: np.ndarray, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ItemTable(CASE.n, CASE.d, init=init)
+
+
+def test_a_frozen_table_stays_and_costs_no_state(device: str) -> None:
+    networks = [Network(Runtime(device)), Network(Runtime(device))]
+    networks[1].table.frozen = True
+    for network in networks:
+        before = network.table.values.copy(), network.table.bias.copy()
+        table = network.collect(dense=3)
+        optimizer = Optimizer("adam", 0.1)
+        optimizer.step(network.parameters, [table], 0)
+        assert (table.square_sum() > 0) != table.frozen
+        assert np.array_equal(before[0], table.values) == np.array_equal(before[1], table.bias) == table.frozen
+        assert any(name.startswith("items") for name in optimizer.state()) != table.frozen
+    positions = [network.parameters.gradients for network in networks]
+    np.testing.assert_array_equal(*positions)  # what comes before the rows learns as ever
+    assert positions[0].any()

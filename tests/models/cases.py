@@ -44,6 +44,10 @@ MODELS: dict[str, Callable[..., Any]] = {
             **k,
         },
     ),
+    "item2vec": lambda **k: rf.Item2Vec(4, **{"n_epochs": 2, "learning_rate": 0.1, "random_state": 0, **k}),
+    "item2vec-basket": lambda **k: rf.Item2Vec(
+        5, **{"window": None, "scoring": "cosine", "history_weight": "values", "sample": 0.0, "random_state": 0, **k}
+    ),
     "logistic-mf": lambda **k: rf.LogisticMF(
         4, **{"alpha": 2.0, "sample_weight": "values", "n_epochs": 2, "random_state": 0, **k}
     ),

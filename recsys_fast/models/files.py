@@ -52,10 +52,12 @@ MODELS = {
     "SASRec": "recsys_fast.models.sasrec",
     "SLIM": "recsys_fast.models.slim",
     "SparseEASE": "recsys_fast.models.sparse_ease",
+    "TwoTower": "recsys_fast.models.two_tower",
     "UserKNN": "recsys_fast.models.user_knn",
     "WARP": "recsys_fast.models.warp",
 }
-ROW_MODELS = {"FFM": "recsys_fast.models.ffm", "FM": "recsys_fast.models.fm"}
+_ROWS = {"DeepFM": "deep_fm", "FFM": "ffm", "FM": "fm", "FeatureMLP": "feature_mlp", "WideDeep": "wide_deep"}
+ROW_MODELS = {name: f"recsys_fast.models.{module}" for name, module in _ROWS.items()}
 
 
 class Contents(NamedTuple):

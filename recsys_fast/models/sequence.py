@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.base import Recommendations
 from recsys_fast.models.factors import F32
+from recsys_fast.models.network_model import ASKING
 from recsys_fast.models.parameters import check_int
 from recsys_fast.models.sequence_inputs import (
     Packed,
@@ -31,9 +31,6 @@ from recsys_fast.ops import Csr
 from recsys_fast.training.network import Network
 
 _CHUNK = 1 << 14  # rows that go through a network at a time
-
-# Networks keep their activations in memory of their own, so that one thread at a time may ask them.
-_ASKING = threading.Lock()
 
 
 @dataclass
@@ -158,7 +155,7 @@ class SequenceModel(SequenceTrainable):
         if biased:
             out[:, -1] = 1.0
         for begin, end in chunks(packed, _CHUNK):
-            with _ASKING:
+            with ASKING:
                 h, some = self._hidden(network, part_of(packed, begin, end))
                 out[begin:end, : h.shape[1]][some] = h
         return out
@@ -247,7 +244,7 @@ class SequenceModel(SequenceTrainable):
 
     def _restart(self, state: SequenceState) -> None:
         network = self._net()
-        with _ASKING:
+        with ASKING:
             state.query, state.caches = self._first(network, state.items)
 
     def update(self, state: SequenceState, item: int) -> SequenceState:
@@ -269,7 +266,7 @@ class SequenceModel(SequenceTrainable):
         if state.caches is None:
             self._restart(state)
         else:
-            with _ASKING:
+            with ASKING:
                 state.query = self._next(self._net(), state, number)
         return state
 

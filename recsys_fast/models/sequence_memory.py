@@ -1,4 +1,4 @@
-"""What memory the training of a sequence model takes: arrays that stay, and what the largest step computes."""
+"""How many rows the training of a sequence model goes through."""
 
 from __future__ import annotations
 
@@ -6,33 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys_fast.blocks.base import Block
 from recsys_fast.data import Sequences
 
 if TYPE_CHECKING:
     from recsys_fast.models.sequence_training import SequenceTrainable
-
-
-def estimate(model: SequenceTrainable, data: Sequences) -> dict[str, int]:
-    """Return what ``SequenceTrainable.estimate_memory`` does."""
-    tables, blocks = model._parts(*data.shape)
-    learned = 4 * (sum(t.n_rows * (t.d + t.has_bias) for t in tables) + count_parameters(blocks))
-    moments = len(model._moments())
-    n_in, n_out = model._step_rows(data)
-    d_in, d_out = tables[min(1, len(tables) - 1)].d, tables[0].d
-    # a block keeps about what each of its products makes, its output and two gradients; ids are planned by the tables
-    kept = sum(p.shape[-1] for block in blocks.values() for p in block.parameters() if len(p.shape) == 2)
-    work = n_in * (4 * (kept + 3 * d_in * len(blocks)) + 24) + 8 * n_out * d_out
-    parts = {
-        "network": learned,
-        "optimizer": moments * learned,
-        "copy": (1 + moments) * learned,
-        "gradients": learned,
-        "work": work + work // 4 + model._loss_bytes(n_out, d_out),  # memory that is reused has a quarter to spare
-        "batches": model._batch_bytes(data),
-        "sequences": 16 * data.n_users + 12 * data.n_events,
-    }
-    return {**parts, "total": sum(parts.values())}
 
 
 def sample_rows(model: SequenceTrainable, data: Sequences) -> tuple[int, int]:
@@ -46,8 +23,3 @@ def sample_rows(model: SequenceTrainable, data: Sequences) -> tuple[int, int]:
         more = -(-beyond // (getattr(model, "stride", None) or longest))
         short, samples = short + more * longest, samples + int(more.sum())
     return int(short.sum()), samples
-
-
-def count_parameters(blocks: dict[str, Block]) -> int:
-    """Return the number of parameters of blocks."""
-    return sum(int(np.prod(p.shape, dtype=np.int64)) for block in blocks.values() for p in block.parameters())

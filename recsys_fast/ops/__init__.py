@@ -23,6 +23,7 @@ from recsys_fast.ops.feed_forward import (
     feed_forward_block_backward,
     feed_forward_block_forward,
 )
+from recsys_fast.ops.field_sums import FieldSums, field_sums_backward, field_sums_forward
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
 from recsys_fast.ops.layer_norm import LayerNormGradients, layer_norm_backward, layer_norm_forward
@@ -55,6 +56,7 @@ __all__ = [
     "EpochResult",
     "FeedForwardSaved",
     "FeedForwardWeights",
+    "FieldSums",
     "IdPlan",
     "LayerNormGradients",
     "OptimizerState",
@@ -83,6 +85,8 @@ __all__ = [
     "feed_forward_block_forward",
     "ffm_epoch",
     "ffm_predict",
+    "field_sums_backward",
+    "field_sums_forward",
     "fm_als_sweep",
     "fm_epoch",
     "fm_predict",

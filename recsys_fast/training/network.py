@@ -112,10 +112,23 @@ class Network:
         for block in self._backward:
             dh = block.backward(dh, packed)
 
+    def n_rows(self, batch: Any) -> int:
+        """Return how many rows a batch has, to tell the speed."""
+        return len(batch.items)
+
+    def pack(self, batch: Any) -> PackedBatch:
+        """Return where the sequences of a batch begin, and what random masks of this step depend on.
+
+        Rows of a batch without ``row_ptr`` are one sequence: nothing but positions of embeddings would differ.
+        """
+        row_ptr = getattr(batch, "row_ptr", None)
+        row_ptr = np.array([0, self.n_rows(batch)], np.int64) if row_ptr is None else row_ptr
+        return PackedBatch(row_ptr, self.seed, self.steps, True)
+
     def step(self, batch: Any) -> tuple[float, int]:
         """Move everything by the gradient of the batch's mean loss; return the loss as a sum, and its terms."""
         assert self.objective is not None, "a network without objective cannot be trained"
-        packed = PackedBatch(batch.row_ptr, self.seed, self.steps, True)
+        packed = self.pack(batch)
         for table in self.tables:
             table.begin()
         h = self.forward(batch, packed)
@@ -189,7 +202,7 @@ class NetworkTrainer:
                 raise self._diverged(done, str(error)) from None
             if not math.isfinite(loss):
                 raise self._diverged(done, f"loss {loss}")
-            total, n_terms, tokens = total + loss, n_terms + n, tokens + len(batch.items)
+            total, n_terms, tokens = total + loss, n_terms + n, tokens + self.network.n_rows(batch)
         self.model._changed()
         for name, array in self.network.arrays().items():
             if not finite(array):

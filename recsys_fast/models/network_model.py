@@ -1,0 +1,278 @@
+"""How models that train a network are trained, kept, grown and written to files, whatever they are trained on."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_fast.blocks.base import Array, Block, Runtime
+from recsys_fast.blocks.embedding import ItemTable
+from recsys_fast.errors import NotSupportedError, message
+from recsys_fast.models import inputs
+from recsys_fast.models.fitting import Trainable
+from recsys_fast.models.network_structure import Structured
+from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
+from recsys_fast.models.sgd_factors import check_flag
+from recsys_fast.training.network import Network, NetworkTrainer, Objective
+from recsys_fast.training.optimizers import KINDS, SCHEDULES, Optimizer
+
+_BUILDING = threading.Lock()
+
+#: networks keep their activations in memory of their own, so that one thread at a time may ask them
+ASKING = threading.Lock()
+
+
+class NetworkModel(Structured, Trainable):
+    """Mixin for models that train a ``training.Network``; it comes before ``FactorModel`` or ``Recommender``.
+
+    ``fit``, ``partial_fit``, ``resume``, ``resize`` and files are those of every model, over ``self._matrix``. A model
+    supplies, besides its constructor (with the parameters named below) and its use of the result:
+
+    - ``_parts(n_users, n_items)``: tables and blocks; the default ``_make_network`` joins them to a ``Network`` that
+      runs one block after the other. Where that is not the shape, override it with a subclass of ``Network`` that has
+      ``forward`` and ``backward``, or ``step``, of its own, and ``n_rows`` where batches have no ``items``;
+    - ``_batches()``: an object whose ``epoch(k)`` yields the batches of epoch k of ``self._matrix`` and whose
+      ``n_batches`` is their number; a pure function of k and ``self.seed_``;
+    - ``_objective()``: the loss; nothing where the network's ``step`` is its own;
+    - ``_update(users, items)`` where something can be computed anew for single users or items, or need not be;
+    - ``_side(name)`` where a table's name does not say what its rows are;
+    - ``_prepare``, ``_check_params`` (and call this one), ``_step_rows``, ``_loss_bytes``, ``_batch_bytes``.
+
+    Parameters that change after ``fit`` are refused unless they are among ``_training_only``, which a model extends by
+    its own ones that do not change what the network computes. ``_net()`` is the trained network; ask it under
+    ``ASKING``. What is kept by ``_cached`` is dropped whenever it changes.
+    """
+
+    _learned: ClassVar[tuple[str, ...]] = ("seed_",)
+
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float | None
+    lazy_moments: bool
+    warmup_steps: int
+    schedule: str
+    batch_size: int
+    n_epochs: int
+    random_state: Any
+
+    seed_: int
+    _network: Network | None = None
+    _stored: tuple[dict[str, Array], int]
+
+    # ---- what a model supplies
+
+    @abstractmethod
+    def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
+        """Return tables and blocks, not connected yet (so that nothing has memory).
+
+        There is one table at least. Blocks are in the order in which rows pass them.
+        """
+
+    @abstractmethod
+    def _batches(self) -> Any:
+        """Return the batches of epochs over the training data; ``n_batches`` is their number in an epoch."""
+
+    def _objective(self) -> Objective | None:
+        """Return the loss; the training data are there."""
+        return None
+
+    def _make_network(self, runtime: Runtime) -> Network:
+        """Return the network for the items of ``self._matrix``, connected, not yet initialised, without objective."""
+        (first, *tables), blocks = self._parts(*self._matrix.shape)
+        return Network(first, blocks, None, self._optimizer(), runtime, seed=self.seed_, tables=tables)
+
+    def _side(self, name: str) -> int | None:
+        """Return whose rows a table has: 0 users', 1 items', None neither's (so that ``resize`` leaves it alone)."""
+        return 0 if name.startswith("users") else 1
+
+    def _optimizer(self) -> Optimizer:
+        """Return the optimizer; ``_trainer`` tells it how many steps there are in all."""
+        return Optimizer(
+            self.optimizer, self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm,
+            warmup_steps=self.warmup_steps, schedule=self.schedule, n_steps=self.warmup_steps + 1,
+            sparse=self._steps_rows_only(),
+        )  # fmt: skip
+
+    def _steps_rows_only(self) -> bool:
+        """Return whether a step leaves table rows that it does not touch as they are: where asked for, and where
+        nothing would change them anyhow."""
+        moves = self.optimizer in ("adam", "adamw") or self.weight_decay > 0 or getattr(self, "momentum", 0.0) > 0
+        return self.lazy_moments or not moves
+
+    def _check_params(self) -> None:
+        check_choice("optimizer", self.optimizer, tuple(KINDS))
+        check_float("learning_rate", self.learning_rate, 0.0, above=True, high=1e6)
+        check_float("weight_decay", self.weight_decay, 0.0, high=1e6)
+        if self.clip_norm is not None:
+            check_float("clip_norm", self.clip_norm, 0.0, above=True)
+        check_flag("lazy_moments", self.lazy_moments)
+        check_int("warmup_steps", self.warmup_steps, 0)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_int("batch_size", self.batch_size, 1, 1 << 20)
+        check_int("n_epochs", self.n_epochs, 1)
+        check_random_state(self.random_state)
+
+    # ---- the network
+
+    def _runtime(self) -> Runtime:
+        return Runtime(self.device, self.n_threads)
+
+    def _net(self) -> Network:
+        """Return the network; made of what a file or a copy of the model holds, where that is not done yet.
+
+        Raises:
+            ValueError: a parameter that the network was built by has changed since.
+        """
+        self._check_unchanged()
+        if self._network is None:
+            with _BUILDING:
+                if self._network is None:
+                    self._network = self._restored(*self._stored)
+                    del self._stored
+        return self._network
+
+    def _restored(self, arrays: dict[str, Array], steps: int) -> Network:
+        """Return a new network, as the present parameters want it, with copies of these arrays."""
+        network = self._make_network(self._runtime())
+        network.restore(arrays, steps)
+        return network
+
+    def _changed(self) -> None:
+        """Forget what was derived from the learned state."""
+        vars(self).pop("_cache", None)
+
+    def _held(self) -> tuple[dict[str, Array], int]:
+        """Return the network's arrays, not copied, and its steps."""
+        with _BUILDING:
+            network = self._network
+            return self._stored if network is None else (network.arrays(), network.steps)
+
+    def copy_state(self) -> dict[str, Any]:
+        """Return a copy of the learned state (not of the training data), for ``restore_state``."""
+        arrays, steps = self._held() if self.is_fitted else ({}, 0)
+        copied = {name: array.copy() for name, array in arrays.items()}
+        return {**super().copy_state(), "_stored": (copied, steps)}
+
+    def restore_state(self, state: dict[str, Any]) -> None:
+        """Put a state that ``copy_state`` returned back."""
+        others = {name: value for name, value in state.items() if name != "_stored"}
+        super().restore_state(others)
+        self._net().restore(*state["_stored"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if state.pop("_network", None) is not None:
+            state["_stored"] = self._held()
+        return state
+
+    def _start(self, user_items: Any) -> None:
+        super()._start(user_items)
+        for name in ("_network", "_stored"):
+            vars(self).pop(name, None)
+
+    # ---- training
+
+    def _planned_epochs(self) -> int:
+        return self.n_epochs
+
+    def _partial_fit_all(self, user_items: Any, n_epochs: int) -> Self:
+        if self.is_fitted:
+            self._check_unchanged(onwards=True)
+        return super()._partial_fit_all(user_items, n_epochs)
+
+    def _begin(self) -> NetworkTrainer:
+        self.seed_ = seed_from(self.random_state)
+        self._keep_structure()
+        network = self._make_network(self._runtime())
+        network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
+        return self._trainer(network)
+
+    def _resume(self) -> NetworkTrainer:
+        self._check_unchanged(onwards=True)
+        return self._trainer(self._restored(*self._held()))
+
+    def _trainer(self, network: Network) -> NetworkTrainer:
+        """Make this the model's network, and return what trains it as the present parameters say."""
+        batches = self._batches()
+        network.objective = self._objective()
+        network.optimizer.n_steps = max(self.warmup_steps + 1, self.n_epochs * batches.n_batches)
+        network.optimizer.last_steps = batches.n_batches
+        self._take_network(network)
+        return NetworkTrainer(self, network, batches)
+
+    def _take_network(self, network: Network) -> None:
+        self._network = network
+        vars(self).pop("_stored", None)
+        self._changed()
+
+    def _update(self, users: NDArray[np.int32] | None, items: NDArray[np.int32] | None) -> None:
+        side = "users" if users is not None else "items"
+        what = f"{type(self).__name__} does not train single {side}"
+        raise NotSupportedError(message(what, mend=f"pass the whole matrix to partial_fit, without {side}"))
+
+    # ---- size
+
+    def _grow(self, n_users: int, n_items: int) -> None:
+        """Give new users and items rows as at the start of a training, with moments of zero."""
+        self._check_unchanged(onwards=True)
+        held, steps = self._held()
+        network = self._make_network(self._runtime())
+        key = np.array([self.seed_, n_items], np.uint64)
+        network.initialise(np.random.Generator(np.random.Philox(key=key)))
+        arrays, fresh = dict(held), network.arrays()
+        for table in network.tables:
+            side = self._side(table.name)
+            if side is None:
+                continue
+            # rows behind those of all items, such as that of a mask, stay behind
+            new, added = (n_users, n_items)[side], table.n_rows - len(arrays[table.name])
+            for name in [name for name in arrays if name.removeprefix("optimizer.").split(".")[0] == table.name]:
+                was, base, old = arrays[name], fresh.get(name), new - added
+                rows = np.zeros((added, *was.shape[1:]), was.dtype) if base is None else base[old:new]
+                arrays[name] = np.concatenate([was[:old], rows, was[old:]])
+        network.restore(arrays, steps)
+        self._take_network(network)
+
+    def estimate_memory(self, user_items: Any) -> dict[str, int]:
+        """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total".
+
+        "copy" is the last finished epoch, which training keeps to fall back on; "work" what a step computes.
+        """
+        from recsys_fast.models.network_memory import estimate
+
+        self._check_params()
+        return estimate(self, self._prepare(inputs.check_matrix(user_items, "user_items")))
+
+    def _step_rows(self, data: Any) -> tuple[int, int]:
+        """Return about how many rows go into the network in a step, and how many come out to be scored."""
+        return self.batch_size, self.batch_size
+
+    def _loss_bytes(self, n_rows: int, width: int) -> int:
+        """Return about what the objective needs for rows of outputs, besides the gradient of the tables."""
+        return 4 * n_rows * width
+
+    def _batch_bytes(self, data: Any) -> int:
+        """Return about how many bytes the batches of an epoch need while they are made."""
+        return 8 * int(data.shape[0])
+
+    def _data_bytes(self, data: Any) -> dict[str, int]:
+        """Return what the training data take, by name."""
+        per_entry = 4 + 4 * (data.values is not None)
+        return {"matrix": 8 * (data.n_rows + 1) + per_entry * data.nnz}
+
+    # ---- files
+
+    def _pack(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        from recsys_fast.models.network_files import pack
+
+        return pack(self)
+
+    def _unpack(self, reader: Any, values: dict[str, Any]) -> None:
+        from recsys_fast.models.network_files import unpack
+
+        unpack(self, reader, values)

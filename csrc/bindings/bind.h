@@ -15,6 +15,7 @@ void bind_embedding(pybind11::module_& m);
 void bind_attention(pybind11::module_& m);
 void bind_feed_forward(pybind11::module_& m);
 void bind_dense(pybind11::module_& m);
+void bind_field_sums(pybind11::module_& m);
 void bind_fm(pybind11::module_& m);
 void bind_gaussian(pybind11::module_& m);
 void bind_gram(pybind11::module_& m);

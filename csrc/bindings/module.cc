@@ -35,6 +35,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_als(m);
   bindings::bind_attention(m);
   bindings::bind_feed_forward(m);
+  bindings::bind_field_sums(m);
   bindings::bind_fm(m);
   bindings::bind_topk(m);
   bindings::bind_sgd(m);

@@ -13,6 +13,7 @@ from recsys_fast._numba.csr_dense import csr_dense_backward, csr_dense_forward, 
 from recsys_fast._numba.dense import dense_backward, dense_forward
 from recsys_fast._numba.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast._numba.feed_forward import feed_forward_block_backward, feed_forward_block_forward
+from recsys_fast._numba.field_sums import field_sums_backward, field_sums_forward
 from recsys_fast._numba.fm import ffm_epoch, ffm_predict, fm_epoch, fm_predict
 from recsys_fast._numba.fm_als import fm_als_sweep
 from recsys_fast._numba.gaussian import gaussian_backward, gaussian_forward
@@ -66,6 +67,8 @@ __all__ = [
     "feed_forward_block_forward",
     "ffm_epoch",
     "ffm_predict",
+    "field_sums_backward",
+    "field_sums_forward",
     "fm_als_sweep",
     "fm_epoch",
     "fm_predict",

@@ -9,8 +9,10 @@ from recsys_fast.models.caser import Caser
 from recsys_fast.models.content_catalogue import ExtendedCatalogue
 from recsys_fast.models.content_cnn import ContentCNN
 from recsys_fast.models.content_knn import ContentKNN
+from recsys_fast.models.deep_fm import DeepFM
 from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
+from recsys_fast.models.feature_mlp import FeatureMLP
 from recsys_fast.models.ffm import FFM
 from recsys_fast.models.fm import FM
 from recsys_fast.models.graph import P3alpha, RP3beta
@@ -30,8 +32,10 @@ from recsys_fast.models.sasrec import SASRec
 from recsys_fast.models.sequence import SequenceModel, SequenceState
 from recsys_fast.models.slim import SLIM
 from recsys_fast.models.sparse_ease import SparseEASE
+from recsys_fast.models.two_tower import TwoTower
 from recsys_fast.models.user_knn import UserKNN
 from recsys_fast.models.warp import WARP
+from recsys_fast.models.wide_deep import WideDeep
 
 __all__ = [
     "ALS",
@@ -49,7 +53,9 @@ __all__ = [
     "ContentCNN",
     "ContentKNN",
     "ExtendedCatalogue",
+    "DeepFM",
     "FactorModel",
+    "FeatureMLP",
     "GRU4Rec",
     "Hybrid",
     "Item2Vec",
@@ -71,6 +77,8 @@ __all__ = [
     "SequenceModel",
     "SequenceState",
     "SparseEASE",
+    "TwoTower",
     "UserKNN",
+    "WideDeep",
     "evaluate_rows",
 ]

@@ -72,7 +72,7 @@ class VectorModel(Recommender):
         for name, others in (("include", include), ("exclude", exclude)):
             choice[name] = None if others is None else inputs.check_ids(others, len(vectors), name)[0]
         if check_choice("metric", metric, ("cosine", "dot")) == "cosine":
-            vectors = self._cached(f"unit_{side}", lambda: _unit_rows(vectors))
+            vectors = self._cached(f"unit_{side}", lambda: unit_rows(vectors))
         vectors = np.ascontiguousarray(vectors)
         itself = Csr(np.arange(len(chosen) + 1, dtype=np.int64), chosen, None, len(chosen), len(vectors))
         found = self._best(vectors, vectors[chosen], check_int("n", n, 0), seen=itself, **choice)
@@ -140,7 +140,7 @@ class FactorModel(VectorModel):
         return scores[0] if one else scores
 
 
-def _unit_rows(vectors: F32) -> F32:
+def unit_rows(vectors: F32) -> F32:
     """Return the rows scaled to length 1, rows of zeros as they are; contiguous, a new array."""
     lengths = row_norms(vectors)
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)

@@ -153,7 +153,7 @@ class FFM(FactorizationMachine):
         if fields is None:
             mend = "pass fields=, the field id of each column of X; without fields take FM"
             raise ValueError(message("fields are missing", mend=mend))
-        self._given = _of_columns(X, fields)
+        self._given = of_columns(X, fields)
         try:
             return self._fit(X, y, sample_weight, groups, eval_set, callbacks, verbose)
         finally:
@@ -186,14 +186,14 @@ class FFM(FactorizationMachine):
         if not self.is_fitted:
             if fields is None:
                 raise ValueError(message("fields are missing", mend="pass fields=, the field id of each column of X"))
-            self._given = _of_columns(X, fields)
+            self._given = of_columns(X, fields)
             try:
                 return self._partial_fit(X, y, sample_weight, groups, n_epochs)
             finally:
                 del self._given
         kept = self.fields_
         if fields is not None:
-            self.fields_ = self._merged(_of_columns(X, fields))
+            self.fields_ = self._merged(of_columns(X, fields))
         try:
             return self._partial_fit(X, y, sample_weight, groups, n_epochs)
         except (ValueError, TypeError, IndexError):
@@ -250,7 +250,7 @@ class FFM(FactorizationMachine):
             self._check_fitted()
             return super().estimate_memory(X)
         probe = FFM(**self.get_params())
-        probe.n_fields_ = int(_of_columns(X, fields).max(initial=0)) + 1
+        probe.n_fields_ = int(of_columns(X, fields).max(initial=0)) + 1
         return FactorizationMachine.estimate_memory(probe, X)
 
     def _batch_bytes(self) -> int:
@@ -270,7 +270,7 @@ class FFM(FactorizationMachine):
             raise reader.fail("fields holds a field out of range")
 
 
-def _of_columns(X: Any, fields: ArrayLike) -> I32:
+def of_columns(X: Any, fields: ArrayLike) -> I32:
     """Return the field of each column, ``(n_features,) int32``; -1 where only entries are given and it has none."""
     array = np.asarray(fields)
     shape = getattr(X, "shape", (0, 0))

@@ -13,7 +13,7 @@ from recsys_fast import backend
 from recsys_fast.data.sequences import Sequences
 from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
-from recsys_fast.models.factors import F32, FactorModel, _unit_rows
+from recsys_fast.models.factors import F32, FactorModel, unit_rows
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
 from recsys_fast.models.sequence_inputs import replaced
 from recsys_fast.models.sgd_factors import check_flag
@@ -288,7 +288,7 @@ class Item2Vec(FactorModel):
         return np.ascontiguousarray(means * scale[:, None], np.float32)
 
     def _unit(self) -> F32:
-        unit: F32 = self._cached("unit", lambda: _unit_rows(self._vectors))
+        unit: F32 = self._cached("unit", lambda: unit_rows(self._vectors))
         return unit
 
     def _item_table(self) -> F32:

@@ -28,14 +28,18 @@ MODELS = {
     "SASRec": "recsys_fast.models.sasrec",
     "SLIM": "recsys_fast.models.slim",
     "SparseEASE": "recsys_fast.models.sparse_ease",
+    "TwoTower": "recsys_fast.models.two_tower",
     "UserKNN": "recsys_fast.models.user_knn",
     "WARP": "recsys_fast.models.warp",
 }
 
 #: models of rows of features
 ROW_MODELS = {
+    "DeepFM": "recsys_fast.models.deep_fm",
+    "FeatureMLP": "recsys_fast.models.feature_mlp",
     "FFM": "recsys_fast.models.ffm",
     "FM": "recsys_fast.models.fm",
+    "WideDeep": "recsys_fast.models.wide_deep",
 }
 
 #: models of content: arrays of images or feature rows

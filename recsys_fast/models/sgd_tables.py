@@ -192,11 +192,8 @@ class SgdTables(FactorModel):
     def _pack(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         arrays = {name: table for name, table in zip(TABLES, self._tables(), strict=True) if table.size}
         values: dict[str, Any] = {"seed": self.seed_}
-        for name, features in (("user_features", self._user_features), ("item_features", self._item_features)):
-            values[name] = None if features is None else features.n_cols
-            if features is not None:
-                arrays |= {f"{name}.row_ptr": features.row_ptr, f"{name}.col_idx": features.col_idx}
-                arrays |= {} if features.values is None else {f"{name}.values": features.values}
+        for side, features in (("user", self._user_features), ("item", self._item_features)):
+            pack_features(arrays, values, side, features)
         return arrays, values
 
     def _unpack(self, reader: Any, values: dict[str, Any]) -> None:
@@ -208,8 +205,8 @@ class SgdTables(FactorModel):
         except ValueError as error:
             raise reader.fail(str(error)) from None
         n_users, n_items = self._matrix.shape
-        self._user_features = _read_features(reader, values, "user", n_users)
-        self._item_features = _read_features(reader, values, "item", n_items)
+        self._user_features = read_features(reader, values, "user", n_users)
+        self._item_features = read_features(reader, values, "item", n_items)
         sizes = self._sizes(n_users, n_items)
         for name, shape in self._shapes(sum(sizes[0]), sum(sizes[1])).items():
             setattr(self, f"_{name}", _read_table(reader, name, shape))
@@ -226,7 +223,16 @@ def _read_table(reader: Any, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
     return read_table(reader, name, shape) if math.prod(shape) else np.zeros(shape, np.float32)
 
 
-def _read_features(reader: Any, values: dict[str, Any], side: str, n: int) -> Csr | None:
+def pack_features(arrays: dict[str, NDArray[Any]], values: dict[str, Any], side: str, features: Csr | None) -> None:
+    """Add the features of a side, "user" or "item", to what a file holds."""
+    name = f"{side}_features"
+    values[name] = None if features is None else features.n_cols
+    if features is not None:
+        arrays |= {f"{name}.row_ptr": features.row_ptr, f"{name}.col_idx": features.col_idx}
+        arrays |= {} if features.values is None else {f"{name}.values": features.values}
+
+
+def read_features(reader: Any, values: dict[str, Any], side: str, n: int) -> Csr | None:
     """Return the features of a side, None where the file has none."""
     name = f"{side}_features"
     n_cols = values.pop(name, None)

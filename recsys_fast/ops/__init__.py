@@ -14,6 +14,7 @@ from recsys_fast.ops.csr_dense import CsrDenseGradients, csr_dense_backward, csr
 from recsys_fast.ops.dense import dense_backward, dense_forward
 from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
 from recsys_fast.ops.feed_forward import FeedForwardSaved, FeedForwardWeights, feed_forward_block_backward, feed_forward_block_forward
+from recsys_fast.ops.field_sums import FieldSums, field_sums_backward, field_sums_forward
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gaussian import gaussian_backward, gaussian_forward
 from recsys_fast.ops.gram import gram, gram_eigen, rows_rotate
@@ -43,6 +44,7 @@ __all__ = [
     "EpochResult",
     "FeedForwardSaved",
     "FeedForwardWeights",
+    "FieldSums",
     "IdPlan",
     "LayerNormGradients",
     "NcfGradients",
@@ -78,6 +80,8 @@ __all__ = [
     "feed_forward_block_forward",
     "ffm_epoch",
     "ffm_predict",
+    "field_sums_backward",
+    "field_sums_forward",
     "fm_als_sweep",
     "fm_epoch",
     "fm_predict",

@@ -1,0 +1,103 @@
+#include "ops/field_sums.h"
+
+#include <algorithm>
+
+#include "core/thread_pool.h"
+#include "cpu/row_vectors.h"
+
+namespace recsys_fast {
+namespace {
+
+constexpr int64_t kAhead = 8;  // entries whose table rows are asked for before they are needed
+
+int64_t field_of(const FieldSums& how, int32_t feature) { return how.fields == nullptr ? 0 : how.fields[feature]; }
+
+// One row: x (n_fields, k) and sums (d) or null; returns the score.
+float forward_row(float* x, float* sums, int64_t row, const Csr& rows, Rows<const float> table, const FieldSums& how) {
+  const int64_t begin = rows.row_ptr[row], end = rows.row_ptr[row + 1], k = how.n_factors(table.d);
+  std::fill_n(x, how.n_fields * k, 0.0f);
+  float score = 0.0f;
+  Vec products = {};
+  for_vectors(k, [&](int64_t c, int64_t lanes) {
+    Vec sum = {}, squares = {};
+    for (int64_t e = begin; e < end; ++e) {
+      const int32_t feature = rows.col_idx[e];
+      if (c == 0 && e + kAhead < rows.row_ptr[rows.n_rows]) prefetch(table.row(rows.col_idx[e + kAhead]), 4 * table.d);
+      const float value = rows.values == nullptr ? 1.0f : rows.values[e];
+      const Vec part = load_up_to(table.row(feature) + c, lanes) * value;
+      float* to = x + field_of(how, feature) * k + c;
+      store_up_to(to, load_up_to(to, lanes) + part, lanes);
+      sum += part;
+      squares += part * part;
+    }
+    if (sums != nullptr) store_up_to(sums + c, sum, lanes);
+    products += sum * sum - squares;
+  });
+  if (how.pairs) score = 0.5f * reduce_add(products);
+  if (how.linear) {
+    for (int64_t e = begin; e < end; ++e) {
+      score += (rows.values == nullptr ? 1.0f : rows.values[e]) * table.row(rows.col_idx[e])[k];
+    }
+    sums[k] = 1.0f;
+  }
+  return score;
+}
+
+// out (d) = gradient of a feature from its n entries.
+void backward_row(float* out, int32_t feature, const int32_t* entries, int64_t n, const FieldGradients& from,
+                  Rows<const float> table, const FieldSums& how) {
+  const int64_t d = table.d, k = how.n_factors(d), field = field_of(how, feature);
+  const bool scored = how.linear || how.pairs;
+  for_vectors(d, [&](int64_t c, int64_t lanes) {
+    Vec sum = {};
+    float squares = 0.0f;
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t e = entries[i], row = from.entry_rows[e];
+      const float value = from.values == nullptr ? 1.0f : from.values[e];
+      if (k > c) {
+        sum += load_up_to(from.dx + (row * how.n_fields + field) * k + c, std::min(lanes, k - c)) * value;
+      }
+      if (!scored) continue;
+      const float slope = value * from.dscore[row];
+      const Vec others = load_up_to(from.sums + row * d + c, lanes);
+      if (how.pairs) {
+        sum += others * slope;
+        squares += value * slope;
+      } else if (c + lanes == d) {  // all but the weight's lane are 0
+        sum += (others - keep_first(others, lanes - 1)) * slope;
+      }
+    }
+    if (how.pairs && k > c) sum -= load_up_to(table.row(feature) + c, std::min(lanes, k - c)) * squares;
+    store_up_to(out + c, sum, lanes);
+  });
+}
+
+}  // namespace
+
+template <>
+void field_sums_forward<Cpu>(float* x, float* sums, float* score, Csr rows, Rows<const float> table,
+                             const FieldSums& how, int n_threads) {
+  const int64_t d = table.d, wide = how.n_fields * how.n_factors(d);
+  const int64_t width = std::max<int64_t>(d, wide);
+  parallel_for(rows.n_rows, grain_rows(width), threads_for(rows.n_rows * width, n_threads),
+               [&](int64_t begin, int64_t end, int) {
+                 for (int64_t r = begin; r < end; ++r) {
+                   score[r] = forward_row(x + r * wide, sums == nullptr ? nullptr : sums + r * d, r, rows, table, how);
+                 }
+               });
+}
+
+template <>
+void field_sums_backward<Cpu>(Rows<float> drows, const int32_t* features, const int64_t* entry_ptr,
+                              const int32_t* entries, const FieldGradients& from, Rows<const float> table,
+                              const FieldSums& how, int n_threads) {
+  const int team = threads_for(drows.n == 0 ? 0 : entry_ptr[drows.n] * drows.d, n_threads);
+  parallel_for(drows.n, 32, team, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      backward_row(drows.row(t), features[t], entries + entry_ptr[t], entry_ptr[t + 1] - entry_ptr[t], from, table,
+                   how);
+    }
+  });
+}
+
+}  // namespace recsys_fast

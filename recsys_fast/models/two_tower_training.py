@@ -1,0 +1,172 @@
+"""Training of two towers: their network, and batches of interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys_fast.blocks.base import Array, Block, PackedBatch, Runtime
+from recsys_fast.blocks.field_table import FeatureRows
+from recsys_fast.blocks.losses import ItemLoss
+from recsys_fast.blocks.tower import Tower
+from recsys_fast.data.epoch_random import EpochRandom
+from recsys_fast.models import inputs
+from recsys_fast.models.sgd_features import Side
+from recsys_fast.ops import Csr
+from recsys_fast.training.network import Network
+from recsys_fast.training.optimizers import Optimizer
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+_BLOCK = 8192  # rows that go through a tower at a time
+
+
+class PairBatch(NamedTuple):
+    """Interactions: users and their items, ``(n,) int32`` each."""
+
+    users: I32
+    items: I32
+
+
+class PairBatches:
+    """Every interaction once, in an order that is drawn for each epoch.
+
+    Args:
+        matrix: interactions.
+        batch_size: of them in a batch.
+        seed: of the orders.
+    """
+
+    def __init__(self, matrix: Csr, batch_size: int, seed: int) -> None:
+        self.items, self.batch_size, self.seed = matrix.col_idx, batch_size, seed
+        self.users = np.repeat(np.arange(matrix.n_rows, dtype=np.int32), np.diff(matrix.row_ptr))
+        self.n_batches = -(-matrix.nnz // batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[PairBatch]:
+        """Return the batches of an epoch, counted from 0."""
+        order = EpochRandom(self.seed, epoch).order(len(self.items))
+        for first in range(0, len(order), self.batch_size):
+            place = order[first : first + self.batch_size]
+            yield PairBatch(self.users[place], self.items[place])
+
+
+class Inputs:
+    """What goes into a tower: for each id its own row of the table, and those of its features.
+
+    Args:
+        side: ids and features.
+        mean: whether the features' embeddings are averaged, not summed up.
+    """
+
+    def __init__(self, side: Side, mean: bool) -> None:
+        self.n, self.own, self.matrix = side.n, side.own, None
+        if not side.plain:
+            blocks = tuple(averaged(block) if mean else block for block in side.blocks)
+            row_ptr, col_idx, values = side._replace(blocks=blocks).flat()
+            self.matrix = Csr(row_ptr, col_idx, values, side.n, side.n_rows)
+
+    def rows(self, ids: NDArray[np.integer[Any]], without_own: NDArray[np.bool_] | None = None) -> FeatureRows:
+        """Return the rows of ``ids``; those ``without_own`` have their features only."""
+        if self.matrix is None:
+            return FeatureRows(np.arange(len(ids) + 1), ids.astype(np.int32), np.empty(0, np.float32))
+        found = inputs.take_rows(self.matrix, ids)
+        values = found.or_empty()
+        if without_own is not None:
+            values = np.ones(found.nnz, np.float32) if not len(values) else values.copy()
+            values[found.row_ptr[:-1][without_own]] = 0.0  # ids are the first columns
+        return FeatureRows(found.row_ptr, found.col_idx, values)
+
+
+def averaged(features: Csr) -> Csr:
+    """Return features whose values are divided by their number in the row."""
+    lengths = np.diff(features.row_ptr)
+    shares = np.repeat((1.0 / np.maximum(lengths, 1)).astype(np.float32), lengths)
+    return features._replace(values=shares if features.values is None else shares * features.values)
+
+
+class _Candidates:
+    """What ``ItemLoss`` takes rows from and gives their gradients to: the items' tower instead of a table."""
+
+    def __init__(self, network: TwoTowerNetwork, packed: PackedBatch) -> None:
+        self.network, self.packed, self.runtime = network, packed, network.runtime
+        self._bias = np.empty(0, self.runtime.dtype)
+
+    def take_rows(self, ids: I32, name: str = "rows") -> tuple[Array, Array]:
+        """Return the vectors of items, ``(C, d)``; they have no biases."""
+        rows = self.network.drawn(1, ids, self.packed.step)
+        return self.network.towers[1].forward(rows, self.packed), self._bias
+
+    def add_rows(self, ids: I32, drows: Array, dbias: Array | None = None) -> None:
+        """Send the gradient of the vectors back through the tower."""
+        self.network.towers[1].backward(drows, self.packed)
+
+
+class TwoTowerNetwork(Network):
+    """Towers of users and items, trained with a softmax over the items of the batch and drawn ones.
+
+    Args:
+        towers: of users, of items.
+        sides: what goes into them.
+        loss: of vectors of users and the items' ids.
+        optimizer: of both.
+        runtime: where to compute.
+        seed: of masks and negatives.
+        temperature: that scores are divided by.
+        id_dropout: share of rows that training leaves without their own embedding.
+    """
+
+    def __init__(
+        self,
+        towers: tuple[Tower, Tower],
+        sides: tuple[Inputs, Inputs],
+        loss: ItemLoss | None,
+        optimizer: Optimizer,
+        runtime: Runtime,
+        *,
+        seed: int,
+        temperature: float,
+        id_dropout: float,
+    ) -> None:
+        users, items = towers
+        blocks: dict[str, Block] = {"user_mlp": users.mlp, "item_mlp": items.mlp}
+        super().__init__(items.table, blocks, None, optimizer, runtime, seed=seed, tables=[users.table])
+        self.towers, self.sides, self.loss = towers, sides, loss
+        self.temperature, self.id_dropout = temperature, id_dropout
+
+    def n_rows(self, batch: PairBatch) -> int:
+        """Return how many interactions a batch has."""
+        return len(batch.users)
+
+    def drawn(self, side: int, ids: I32, step: int) -> FeatureRows:
+        """Return the rows of ids in a step of training, some of them without their own embedding."""
+        given = self.sides[side]
+        if not self.id_dropout or given.matrix is None or not given.own:
+            return given.rows(ids)
+        key = np.array([self.seed, 2 * step + side], np.uint64)
+        return given.rows(ids, np.random.Generator(np.random.Philox(key=key)).random(len(ids)) < self.id_dropout)
+
+    def step(self, batch: PairBatch) -> tuple[float, int]:
+        """Move everything by the gradient of the batch's mean loss; return the loss as a sum, and its terms."""
+        assert self.loss is not None, "a network without loss cannot be trained"
+        packed = PackedBatch(np.array([0, len(batch.users)], np.int64), self.seed, self.steps, True)
+        h = self.towers[0].forward(self.drawn(0, batch.users, self.steps), packed)
+        scale = np.asarray(1.0 / self.temperature, h.dtype)
+        candidates: Any = _Candidates(self, packed)
+        loss, n, dh = self.loss.loss(candidates, h * scale, batch.items, packed)
+        dh *= scale
+        self.towers[0].backward(dh, packed)
+        self.optimizer.step(self.parameters, self.tables, self.steps)
+        self.steps += 1
+        return loss, n
+
+    def vectors(self, side: int, rows: Inputs | None = None) -> F32:
+        """Return the vectors of all users (0) or items (1), or of those that ``rows`` describe, ``(n, d) float32``."""
+        given = self.sides[side] if rows is None else rows
+        out = np.empty((given.n, self.towers[side].mlp.d_out), np.float32)
+        for first in range(0, given.n, _BLOCK):
+            ids = np.arange(first, min(first + _BLOCK, given.n))
+            out[ids] = self.towers[side].forward(given.rows(ids), PackedBatch(np.array([0, len(ids)], np.int64)))
+        return out

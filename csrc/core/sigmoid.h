@@ -9,7 +9,12 @@ namespace recsys_fast {
 // e^x; x is taken as the nearest number in [-87, 88], where the result is a normal float. NaN stays: a comparison with
 // it is false, and max and min give their second operand.
 RF_INLINE Vec exp(Vec x) {
+#if defined(__AVX512F__)  // one operation each: gcc 12 makes a comparison and a choice of the other form, in every
+                          // chain
+  x = _mm512_maskz_min_ps(0xFFFF, broadcast(88.0f), _mm512_maskz_max_ps(0xFFFF, broadcast(-87.0f), x));
+#else
   x = min(broadcast(88.0f), max(broadcast(-87.0f), x));
+#endif
   const Vec magic = broadcast(12582912.0f);  // 1.5 * 2^23: the sum's lowest bits are the nearest integer
   const Vec shifted = x * 1.44269504f + magic;
   const Vec r = x * 1.44269504f - (shifted - magic), r2 = r * r;
@@ -37,14 +42,28 @@ RF_INLINE Vec tanh(Vec x) {
   return size >= 0.625f ? far : x + x * (x2 * p);
 }
 
+// log(1 + e) for 0 <= e <= 1
+RF_INLINE Vec log_one_plus(Vec e) {
+  const Vec e2 = e * e, e4 = e2 * e2;
+  const Vec p = (0.99999997f - 0.49999502f * e) + e2 * (0.33319271f - 0.2484437f * e) +
+                e4 * ((0.19111431f - 0.1367477f * e) + e2 * (0.07836167f - 0.02958851f * e) + e4 * 0.00525346f);
+  return e * p;
+}
+
 // log(1 + e^x) = -log sigmoid(-x); NaN and infinity stay.
 RF_INLINE Vec softplus(Vec x) {
   const Vec size = x < 0.0f ? -x : x;
-  const Vec e = exp(-size), e2 = e * e, e4 = e2 * e2;
-  const Vec p = (0.99999997f - 0.49999502f * e) + e2 * (0.33319271f - 0.2484437f * e) +
-                e4 * ((0.19111431f - 0.1367477f * e) + e2 * (0.07836167f - 0.02958851f * e) + e4 * 0.00525346f);
-  return 0.5f * (x + size) + e * p;
+  return 0.5f * (x + size) + log_one_plus(exp(-size));
 }
 RF_INLINE float softplus(float x) { return softplus(broadcast(x))[0]; }
+
+// Both from one exponential.
+struct LogisticTerms {
+  Vec sigmoid, softplus;
+};
+RF_INLINE LogisticTerms logistic_terms(Vec x) {
+  const Vec size = x < 0.0f ? -x : x, e = exp(-size);
+  return {(x < 0.0f ? e : broadcast(1.0f)) / (1.0f + e), 0.5f * (x + size) + log_one_plus(e)};
+}
 
 }  // namespace recsys_fast

@@ -13,9 +13,9 @@ class Bpr {
  public:
   using Rows_ = Rows;
   using Parameters = BprParameters;
-  static constexpr bool kDraws = true;
   static constexpr int64_t kRowsPerBlock = 64;
-  static constexpr int kAhead = 8;
+  static constexpr int kAhead = 16;
+  static int64_t words(const Parameters&) { return 4; }
   static int64_t most_items(const Parameters&) { return 2; }
   static size_t scratch_bytes(const Parameters&) { return 0; }
 

@@ -13,21 +13,31 @@ class Logistic {
  public:
   using Rows_ = Rows;
   using Parameters = LogisticParameters;
-  static constexpr bool kDraws = true;
+  static constexpr int64_t kSpareWords = 2;  // of a visit, for draws that are not negatives
   static constexpr int64_t kRowsPerBlock = 64;
   static constexpr int kAhead = 1;
+  static int64_t words(const Parameters& parameters) { return parameters.n_negatives + kSpareWords; }
   static int64_t most_items(const Parameters& parameters) { return 1 + int64_t{parameters.n_negatives}; }
   static size_t scratch_bytes(const Parameters& parameters) {
-    const auto width = static_cast<size_t>(padded(most_items(parameters)));
-    return (kAhead + 1) * Arena::padded<int32_t>(width) + 2 * Arena::padded<float>(width);
+    const auto width = static_cast<size_t>(padded(most_items(parameters)) + kLanes);
+    return (kAhead + 1) * Arena::padded<int32_t>(width) + 3 * Arena::padded<float>(width);
   }
 
   Logistic(SgdWorker<Rows>& worker, const Parameters& parameters, Arena& arena)
-      : w_(worker), n_(most_items(parameters)) {
-    const auto width = static_cast<size_t>(padded(n_));
-    for (int32_t*& items : items_) items = arena.take<int32_t>(width);
-    score_ = arena.take<float>(width);
-    g_ = arena.take<float>(width);
+      : w_(worker),
+        n_(most_items(parameters)),
+        // Where only the positive moves, nothing else counts.
+        n_trained_(worker.problem.frozen == SgdFrozen::kAllButPositives ? 1 : n_) {
+    const auto width = static_cast<size_t>(padded(n_) + kLanes);
+    for (int32_t*& items : items_) {
+      items = arena.take<int32_t>(width);
+      std::fill_n(items, width, 0);
+    }
+    for (float** array : {&g_, &sign_, &weight_}) *array = arena.take<float>(width);
+    std::fill_n(sign_, width, 1.0f);
+    sign_[0] = -1.0f;
+    std::fill_n(weight_, width, 0.0f);
+    std::fill_n(weight_, n_trained_, 1.0f);
   }
 
   // items: the positive, then its negatives.
@@ -38,15 +48,18 @@ class Logistic {
     w_.rows.prefetch_item(visit.item);
     items[0] = visit.item;
     if (n_ == 1) return;
-    SgdWords words = batch.words_of(t, w_.problem);
-    for (int64_t m = 1; m < n_; ++m) {
-      items[m] = w_.sampler.draw(visit.seen, words);
-      if (items[m] < 0) {
-        items[0] = -1;
-        return;
+    if (!w_.sampler.uniform() || draw_lanes(items + 1, static_cast<int>(n_ - 1), w_.sampler, visit.seen,
+                                            batch.first_words(t), batch.n_words) == 0) {
+      SgdWords words = batch.words_of(t, w_.problem);
+      for (int64_t m = 1; m < n_; ++m) {
+        items[m] = w_.sampler.draw(visit.seen, words);
+        if (items[m] < 0) {
+          items[0] = -1;
+          return;
+        }
       }
-      w_.rows.prefetch_item(items[m]);
     }
+    for (int64_t m = 1; m < n_; ++m) w_.rows.prefetch_item(items[m]);
   }
 
   void train(SgdBatch& batch, int t) {
@@ -55,35 +68,30 @@ class Logistic {
       ++w_.totals.n_skipped;
       return;
     }
-    // Where only the positive moves, nothing else counts.
-    const int64_t n = w_.problem.frozen == SgdFrozen::kAllButPositives ? 1 : n_;
-    w_.rows.scores(score_, items, n);
     const Vec user_bias = broadcast(w_.rows.user_bias());
-    const float weight = batch.visits[t].value;
+    // With x = -s of the positive, x = s of a negative: loss weight * softplus(x), g = +-weight * sigmoid(x).
     Vec loss = {};
-    for (int64_t m = 0; m < n; m += kLanes) {
-      const Vec s = (m + kLanes <= n ? load(score_ + m) : load_first(score_ + m, n - m)) + user_bias;
-      store(g_ + m, -sigmoid(s));
-      float each[kLanes];
-      store(each, softplus(s));
-      if (m == 0) {
-        g_[0] = weight * (1.0f + g_[0]);
-        each[0] = weight * softplus(-s[0]);
-      }
-      loss += m + kLanes <= n ? load(each) : load_first(each, n - m);
+    for (int64_t m = 0; m < n_trained_; m += kLanes) {
+      const Vec sign = load(sign_ + m);
+      Vec weight = load(weight_ + m);
+      if (m == 0) weight[0] = batch.visits[t].value;
+      const Vec scores = w_.rows.score_lanes(items + m, std::min<int64_t>(kLanes, n_trained_ - m)) + user_bias;
+      const LogisticTerms terms = logistic_terms(sign * scores);
+      store(g_ + m, -sign * weight * terms.sigmoid);
+      loss += weight * terms.softplus;
     }
     w_.totals.loss += reduce_add(loss);
-    w_.totals.n_trained += n;
-    w_.rows.template update<0>(items, g_, n);
+    w_.totals.n_trained += n_trained_;
+    w_.rows.template update<0>(items, g_, n_trained_);
   }
 
   void finish(SgdBatch&) {}
 
  private:
   SgdWorker<Rows>& w_;
-  int64_t n_;
+  int64_t n_, n_trained_;
   int32_t* items_[kAhead + 1];
-  float *score_, *g_;
+  float *g_, *sign_, *weight_;  // weight: 0 behind the last
 };
 
 }  // namespace

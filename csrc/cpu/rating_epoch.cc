@@ -14,9 +14,9 @@ class Rating {
  public:
   using Rows_ = Rows;
   using Parameters = RatingParameters;
-  static constexpr bool kDraws = false;
   static constexpr int64_t kRowsPerBlock = 64;
   static constexpr int kAhead = 8;
+  static int64_t words(const Parameters&) { return 0; }
   static int64_t most_items(const Parameters&) { return 1; }
   static size_t scratch_bytes(const Parameters&) { return 0; }
 

@@ -72,6 +72,12 @@ class BagRows {
     }
   }
 
+  Vec score_lanes(const int32_t* items, int64_t n) const {
+    float out[kLanes] = {};
+    scores(out, items, n);
+    return load(out);
+  }
+
   RF_INLINE void prefetch_user(int32_t user) const {
     if (p_.users.features.row_ptr != nullptr) prefetch(p_.users.features.row_ptr + user, 1);
   }

@@ -2,7 +2,7 @@
 //
 // A loss is a template over the rows (PlainRows or BagRows) with
 //   Parameters                        what the operation was called with
-//   kDraws                            whether visits need random words
+//   words(Parameters)                 random words that a visit will use, most likely
 //   kRowsPerBlock                     the smallest blocks of the schedule
 //   kAhead                            how many visits ahead of training prepare runs, up to the batch
 //   most_items(Parameters)            items in the largest sample
@@ -37,9 +37,9 @@ SgdTotals sgd_train(const SgdProblem& problem, const SgdBlock& block, const type
   SgdWorker<Rows_> worker{problem, SgdSampler(block), Rows_(problem, most_items, arena)};
   Loss loss(worker, parameters, arena);
   SgdVisits<Entries> visits(problem, entries);
-  SgdBatch batch;
+  SgdBatch batch(Loss::words(parameters));
   for (visits.fill(batch); batch.n > 0; visits.fill(batch)) {
-    if constexpr (Loss::kDraws) visits.draw(batch);
+    visits.draw(batch);
     for (int t = 0; t < std::min(Loss::kAhead, batch.n); ++t) loss.prepare(batch, t);
     for (int t = 0; t < batch.n; ++t) {
       if (t + Loss::kAhead < batch.n) loss.prepare(batch, t + Loss::kAhead);

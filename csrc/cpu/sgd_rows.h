@@ -9,6 +9,24 @@
 
 namespace recsys_fast {
 
+// Adds halves of kLanes or more vectors: lane i of v[0] becomes the sum of the lanes of v[i].
+template <int Distance>
+RF_INLINE void add_halves(Vec* v) {
+  using Lanes = std::make_integer_sequence<int, kLanes>;
+#pragma GCC unroll 16
+  for (int i = 0; i < Distance; ++i) {
+    const Vec a = v[i], b = v[i + Distance];
+    v[i] = interleave<Distance, false>(a, b, Lanes{}) + interleave<Distance, true>(a, b, Lanes{});
+  }
+  if constexpr (Distance > 1) add_halves<Distance / 2>(v);
+}
+
+// Lane i of the result = sum of the lanes of v[i], i < kLanes; v is scratch.
+RF_INLINE Vec lane_sums(Vec* v) {
+  add_halves<kLanes / 2>(v);
+  return v[0];
+}
+
 // sum[r] = lanes of u . row[r]; with few rows two sums each, so that their chains are short.
 template <int R, int V>
 RF_INLINE void row_products(Vec* sum, const float* u, const float* const* row, int64_t d) {
@@ -18,21 +36,21 @@ RF_INLINE void row_products(Vec* sum, const float* u, const float* const* row, i
 #pragma GCC unroll 32
     for (int k = 0; k < V; ++k) {
       const Vec x = load(u + k * kLanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) part[k % kSums][r] += x * load(row[r] + k * kLanes);
     }
   } else {
     for_lanes<0>(d, [&](auto at) {
       const Vec x = at.load(u);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) part[0][r] += x * at.load(row[r]);
     });
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) sum[r] = kSums == 2 ? part[0][r] + part[kSums - 1][r] : part[0][r];
 }
 
-// out[m] = u . row(m), m < n, eight rows at a time.
+// out[m] = u . row(m), m < n, eight rows at a time; some rows more than once where few are left.
 template <int V, class Row>
 RF_INLINE void row_scores(float* out, const float* u, int64_t n, int64_t d, Row&& row) {
   int64_t m = 0;
@@ -42,6 +60,14 @@ RF_INLINE void row_scores(float* out, const float* u, int64_t n, int64_t d, Row&
     for (int r = 0; r < 8; ++r) at[r] = row(m + r);
     row_products<8, V>(sum, u, at, d);
     reduce_add8(sum, out + m);
+  }
+  if (n - m > 2) {
+    float last[8];
+    for (int r = 0; r < 8; ++r) at[r] = row(std::min(m + r, n - 1));
+    row_products<8, V>(sum, u, at, d);
+    reduce_add8(sum, last);
+    for (int r = 0; m < n; ++m, ++r) out[m] = last[r];
+    return;
   }
   for (; m < n; ++m) {
     at[0] = row(m);
@@ -112,14 +138,23 @@ class PlainRows {
     if (p_.items.bias == nullptr) return;
     for (int64_t m = 0; m < n; ++m) out[m] += p_.items.bias[items[m]];
   }
+  // The same of n <= kLanes items, in lanes; there are kLanes ids, and lanes from n on hold anything.
+  RF_INLINE Vec score_lanes(const int32_t* items, int64_t) const {
+    Vec sum[kLanes];
+    const float* at[kLanes];
+    for (int r = 0; r < kLanes; ++r) at[r] = row_of(items[r]);
+    row_products<kLanes, V>(sum, u_, at, d_);
+    const Vec out = lane_sums(sum);
+    return p_.items.bias == nullptr ? out : out + gather(p_.items.bias, recsys_fast::load(items));
+  }
 
   RF_INLINE void prefetch_user(int32_t user) const {
-    prefetch(p_.users.rows.row(user), d_ * 4);
+    prefetch_row(p_.users.rows.row(user));
     if (Optimizer::kState > 0) prefetch(p_.users.state + user * Optimizer::kState * d_, Optimizer::kState * d_ * 4);
   }
   RF_INLINE void prefetch_item(int32_t item) const {
-    prefetch(p_.items.rows.row(item), d_ * 4);
-    if (p_.items.bias != nullptr) prefetch(p_.items.bias + item, 1);
+    prefetch_row(row_of(item));
+    if (p_.items.bias != nullptr) __builtin_prefetch(p_.items.bias + item);
     if (Optimizer::kState > 0 && p_.items.state != nullptr) {
       prefetch(p_.items.state + item * Optimizer::kState * d_, Optimizer::kState * d_ * 4);
     }
@@ -129,7 +164,11 @@ class PlainRows {
   template <int M>
   void update(const int32_t* items, const float* g, int64_t n) {
     if (p_.frozen == SgdFrozen::kNone) [[likely]] {
-      move<M, true>(items, g, M > 0 ? M : n, M > 0 ? M : n);
+      if constexpr (M == 0 && V > 0) {
+        move_many(items, g, n);
+      } else {
+        move<M, true>(items, g, M > 0 ? M : n, M > 0 ? M : n);
+      }
     } else if (p_.frozen == SgdFrozen::kItems) {
       move<0, true>(items, g, n, 0);
     } else {
@@ -138,6 +177,21 @@ class PlainRows {
   }
 
  private:
+  RF_INLINE float* row_of(int32_t item) const {
+    return p_.items.rows.row(0) + int64_t{item} * (V > 0 ? V * kLanes : d_);
+  }
+  // As prefetch, for a number of lines that is known here.
+  RF_INLINE void prefetch_row(const float* row) const {
+    if constexpr (V > 0) {
+#pragma GCC unroll 32
+      for (int k = 0; k < V * kLanes; k += 16) __builtin_prefetch(row + k);
+      if (reinterpret_cast<uintptr_t>(row) % 64 != 0) __builtin_prefetch(row + V * kLanes - 1);
+      __asm__ volatile("");
+    } else {
+      prefetch(row, d_ * 4);
+    }
+  }
+
   // The first n_moving of n items move, and the user if kUser.
   template <int M, bool kUser>
   RF_INLINE void move(const int32_t* items, const float* g, int64_t n, int64_t n_moving) {
@@ -177,6 +231,39 @@ class PlainRows {
     });
     for (int64_t m = 0; m < n_moving; ++m) target[m].move_bias(optimizer_, g[m], regularization);
     if constexpr (kUser) user.move_bias(optimizer_, sum, regularization);
+  }
+
+  // move<0, true> of all items row by row, with the user's row and gradient in registers; of plain SGD.
+  RF_INLINE void move_many(const int32_t* items, const float* g, int64_t n) {
+    static_assert(Optimizer::kState == 0);
+    const float regularization = p_.regularization;
+    float* const table = p_.items.rows.row(0);
+    float* const bias = p_.items.bias;
+    const float rate = optimizer_.rate, keep = 1.0f - rate * regularization;
+    Vec u[V], gradient[V];
+#pragma GCC unroll 32
+    for (int k = 0; k < V; ++k) {
+      u[k] = load(u_ + k * kLanes);
+      gradient[k] = Vec{};
+    }
+    float sum = 0.0f;
+    for (int64_t m = 0; m < n; ++m) {
+      const float* row = table + int64_t{items[m]} * (V * kLanes);
+#pragma GCC unroll 32
+      for (int k = 0; k < V; ++k) gradient[k] += g[m] * load(row + k * kLanes);
+      sum += g[m];
+    }
+    for (int64_t m = 0; m < n; ++m) {
+      const int64_t item = items[m];
+      float* row = table + item * (V * kLanes);
+      const float step = rate * g[m];
+#pragma GCC unroll 32
+      for (int k = 0; k < V; ++k) store(row + k * kLanes, keep * load(row + k * kLanes) + step * u[k]);
+      if (bias != nullptr) bias[item] = keep * bias[item] + step;
+    }
+#pragma GCC unroll 32
+    for (int k = 0; k < V; ++k) store(u_ + k * kLanes, keep * u[k] + rate * gradient[k]);
+    if (p_.users.bias != nullptr) p_.users.bias[user_] = keep * p_.users.bias[user_] + rate * sum;
   }
 
   const SgdProblem& p_;

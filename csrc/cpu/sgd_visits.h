@@ -16,13 +16,20 @@ struct SgdVisit {
 };
 
 struct SgdBatch {
-  static constexpr int kMost = 64;
-  int n = 0;
+  static constexpr int kMost = 64, kMostWords = 1024, kMostWordsOfVisit = 32;
+  int n = 0, most = kMost;
+  int n_words = 0;  // made of every visit, a multiple of 4
   SgdVisit visits[kMost];
-  uint32_t words[4 * kMost];
+  uint32_t words[kMostWords + 4 * kDrawLanes] = {};
 
+  // wanted: words that a visit will use, most likely.
+  explicit SgdBatch(int64_t wanted)
+      : n_words(static_cast<int>(std::min<int64_t>((wanted + 3) / 4 * 4, kMostWordsOfVisit))) {
+    if (n_words > 0) most = std::min(kMost, kMostWords / n_words);
+  }
+  const uint32_t* first_words(int t) const { return words + n_words * t; }
   SgdWords words_of(int t, const SgdProblem& p) const {
-    return {p.seed, p.epoch, visits[t].sample, visits[t].block, words + 4 * t};
+    return {p.seed, p.epoch, visits[t].sample, visits[t].block, first_words(t), n_words};
   }
 };
 
@@ -109,7 +116,7 @@ class SgdVisits {
   // Fills the batch; it is empty at the end.
   void fill(SgdBatch& batch) {
     batch.n = 0;
-    while (batch.n < SgdBatch::kMost) {
+    while (batch.n < batch.most) {
       if (visit_ == n_visits_ && !next_entry()) break;
       const uint32_t block = visit_++ * kBlocksPerVisit;
       SgdVisit& visit = batch.visits[batch.n++];
@@ -124,17 +131,20 @@ class SgdVisits {
     }
   }
 
-  // First four words of every visit.
+  // The first words of every visit.
   void draw(SgdBatch& batch) const {
-    for (int t = 0; t < batch.n; t += kDrawLanes) {
+    const int n_blocks = batch.n_words / 4;
+    int t = 0, of_visit = 0;
+    for (int at = 0; at < batch.n * n_blocks; at += kDrawLanes) {
       uint64_t sample[kDrawLanes];
       uint32_t block[kDrawLanes];
       for (int lane = 0; lane < kDrawLanes; ++lane) {
-        const SgdVisit& visit = batch.visits[std::min(t + lane, batch.n - 1)];
+        const SgdVisit& visit = batch.visits[std::min(t, batch.n - 1)];
         sample[lane] = visit.sample;
-        block[lane] = visit.block;
+        block[lane] = visit.block + static_cast<uint32_t>(of_visit);
+        if (++of_visit == n_blocks) of_visit = 0, ++t;
       }
-      draw4_lanes(p_.seed, p_.epoch, sample, block, batch.words + 4 * t);
+      draw4_lanes(p_.seed, p_.epoch, sample, block, batch.words + 4 * at);
     }
   }
 

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <optional>
 
 #include "cpu/sgd_engine.h"
 
@@ -14,11 +15,14 @@ class Warp {
  public:
   using Rows_ = Rows;
   using Parameters = WarpParameters;
-  static constexpr bool kDraws = true;
   // A rank is estimated from the positive's block: on smaller ones quality suffers.
   static constexpr int64_t kRowsPerBlock = 1024;
   static constexpr int kAhead = 4;
-  static constexpr int kTogether = 8;  // trials scored at a time
+  static constexpr int kTogether = 8;  // items scored at a time
+  static constexpr int kDrawn = 16;    // trials drawn ahead, at most
+  static int64_t words(const Parameters& parameters) {
+    return parameters.n_os > 0 ? 4 : std::min(parameters.max_trials, kDrawn) + 2;  // some draw a second time
+  }
   static int64_t most_items(const Parameters&) { return kTogether; }
   static size_t scratch_bytes(const Parameters& parameters) {
     const auto n = static_cast<size_t>(std::max(parameters.n_os, 0));
@@ -31,38 +35,51 @@ class Warp {
     drawn_ = arena.take<int32_t>(n);
     item_ = arena.take<int32_t>(n);
     score_ = arena.take<float>(n);
+    for (int trials = 1; trials <= kDrawn; ++trials) weight_[trials] = rank_weight(n_items_, trials);
   }
 
   RF_INLINE void prepare(SgdBatch& batch, int t) {
     const SgdVisit& visit = batch.visits[t];
     w_.rows.prefetch_user(visit.user);
     w_.rows.prefetch_item(visit.item);
-    if (w_.sampler.uniform()) {
-      for (int k = 0; k < 4; ++k) w_.rows.prefetch_item(w_.sampler.pick(batch.words[4 * t + k]));
+    Ahead& ahead = ahead_[t % (kAhead + 1)];
+    ahead.n_words = 0;
+    ahead.n = parameters_.n_os > 0 ? 0 : std::min(parameters_.max_trials, kDrawn);
+    if (ahead.n > 0 && w_.sampler.uniform()) {
+      ahead.n_words = draw_lanes(ahead.items, ahead.n, w_.sampler, visit.seen, batch.first_words(t), batch.n_words);
     }
+    if (ahead.n_words == 0) ahead.n = 0;
+    for (int c = 0; c < ahead.n; ++c) w_.rows.prefetch_item(ahead.items[c]);
   }
 
   void train(SgdBatch& batch, int t) {
     SgdVisit& visit = batch.visits[t];
-    SgdWords words = batch.words_of(t, w_.problem);
-    if (parameters_.n_os > 0) take_order_statistic(visit, words);
-    const float positive = w_.rows.score(visit.item), margin = positive - 1.0f;
-    int32_t candidate[kTogether];
+    const Ahead& ahead = ahead_[t % (kAhead + 1)];
+    std::optional<SgdWords> words;  // most visits need no more than was drawn ahead
+    const auto draw = [&](int64_t trial) {
+      if (trial < ahead.n) return ahead.items[trial];
+      if (!words) words.emplace(batch.words_of(t, w_.problem)).skip(ahead.n_words);
+      return w_.sampler.draw(visit.seen, *words);
+    };
+    if (parameters_.n_os > 0) take_order_statistic(visit, words.emplace(batch.words_of(t, w_.problem)));
+    int32_t items[kTogether] = {visit.item};
     float score[kTogether];
+    float positive = 0.0f;
     int64_t trials = 0;
-    for (int n = 4; trials < parameters_.max_trials; n = kTogether) {
-      n = static_cast<int>(std::min<int64_t>(n, parameters_.max_trials - trials));
-      for (int c = 0; c < n; ++c) {
-        candidate[c] = w_.sampler.draw(visit.seen, words);
-        if (candidate[c] < 0) {
+    for (int begin = 1; trials < parameters_.max_trials; begin = 0) {  // the positive is scored with the first ones
+      const int n = static_cast<int>(std::min<int64_t>(kTogether, begin + parameters_.max_trials - trials));
+      for (int c = begin; c < n; ++c) {
+        items[c] = draw(trials + c - begin);
+        if (items[c] < 0) {
           ++w_.totals.n_skipped;
           return;
         }
       }
-      w_.rows.scores(score, candidate, n);
-      for (int c = 0; c < n; ++c) {
+      w_.rows.scores(score, items, n);
+      if (begin > 0) positive = score[0];
+      for (int c = begin; c < n; ++c) {
         ++trials;
-        if (score[c] > margin) return step(visit, candidate[c], trials, 1.0f - positive + score[c]);
+        if (score[c] > positive - 1.0f) return step(visit, items[c], trials, 1.0f - positive + score[c]);
       }
     }
     ++w_.totals.n_trained;
@@ -71,9 +88,18 @@ class Warp {
   void finish(SgdBatch&) {}
 
  private:
+  struct Ahead {
+    int n, n_words;  // trials, and the random words they took
+    int32_t items[kDrawn + kLanes];
+  };
+
+  static float rank_weight(int64_t n_items, int64_t trials) {
+    const auto rank = static_cast<double>(std::max<int64_t>(1, (n_items - 1) / trials));
+    return static_cast<float>(std::max(1.0, std::log(rank)));
+  }
+
   void step(const SgdVisit& visit, int32_t negative, int64_t trials, float hinge) {
-    const auto rank = static_cast<double>(std::max<int64_t>(1, (n_items_ - 1) / trials));
-    const float g = visit.value * static_cast<float>(std::max(1.0, std::log(rank)));
+    const float g = visit.value * (trials <= kDrawn ? weight_[trials] : rank_weight(n_items_, trials));
     const int32_t items[2] = {visit.item, negative};
     const float coefficients[2] = {g, -g};
     w_.totals.loss += g * hinge;
@@ -108,6 +134,8 @@ class Warp {
   int64_t n_items_;
   int32_t *drawn_, *item_;
   float* score_;
+  Ahead ahead_[kAhead + 1];
+  float weight_[kDrawn + 1];  // by trials
 };
 
 }  // namespace

@@ -21,6 +21,7 @@ class SgdSampler {
 
   RF_HOST_DEVICE explicit SgdSampler(const SgdBlock& block) : block_(block) {}
 
+  RF_HOST_DEVICE const SgdBlock& block() const { return block_; }
   RF_HOST_DEVICE int32_t item(int64_t index) const {
     return block_.members != nullptr ? block_.members[index] : static_cast<int32_t>(index);
   }

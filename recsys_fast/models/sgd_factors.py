@@ -26,6 +26,7 @@ from recsys_fast.models.sgd_training import (
     SCHEDULES,
     Sgd,
     SgdTrainer,
+    aligned,
     balanced_rates,
     finite,
     on_cuda,
@@ -153,6 +154,8 @@ class SgdFactorModel(SgdTables):
         return self._resume()
 
     def _resume(self) -> SgdTrainer:
+        for name in TABLES:  # those of a file, or that have grown, begin anywhere
+            setattr(self, f"_{name}", aligned(getattr(self, f"_{name}")))
         matrix = self._weighted(self._matrix)
         rates = balanced_rates(matrix, self.balance, self.balance_exponent)
         features = tuple(array for side in self._sides() for array in side.flat())

@@ -13,7 +13,7 @@ from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import F32, FactorModel
 from recsys_fast.models.sgd_features import Side, check_features, grown, interacted
-from recsys_fast.models.sgd_training import ADAGRAD_START, OPTIMIZERS
+from recsys_fast.models.sgd_training import ADAGRAD_START, OPTIMIZERS, aligned_empty
 from recsys_fast.ops import Csr
 
 #: in the order of the flat signatures
@@ -98,7 +98,10 @@ class SgdTables(FactorModel):
         """Return tables of zeros (the optimizer's numbers: what they start from)."""
         shapes = self._shapes(n_user_rows, n_item_rows)
         kinds = {name: np.int32 if name.endswith("_steps") else np.float32 for name in shapes}
-        return {name: np.full(shape, self._fill(name), kinds[name]) for name, shape in shapes.items()}
+        tables = {name: aligned_empty(shape, kinds[name]) for name, shape in shapes.items()}
+        for name, table in tables.items():
+            table[...] = self._fill(name)
+        return tables
 
     def _tables(self) -> tuple[NDArray[Any], ...]:
         return tuple(getattr(self, f"_{name}") for name in TABLES)

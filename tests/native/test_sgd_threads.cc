@@ -7,6 +7,7 @@
 #include "check.h"
 #include "core/rng_lanes.h"
 #include "core/sigmoid.h"
+#include "cpu/sgd_sampler.h"
 #include "ops/sgd.h"
 
 namespace recsys_fast {
@@ -197,12 +198,42 @@ RF_CASE(draws_in_lanes_are_the_draws) {
   }
 }
 
+RF_CASE(negatives_in_lanes_are_those_drawn_one_by_one) {
+  constexpr int kMembers = 60, kWanted = 21, kWords = 32;
+  std::vector<int32_t> members, row;
+  for (int i = 0; i < kMembers; ++i) members.push_back(3 * i + 1);
+  int told = 0;
+  for (uint32_t visit = 0; visit < 400; ++visit) {
+    const bool all = visit % 2 == 0;  // all items are in the block
+    const auto n_seen = static_cast<size_t>(visit % (all ? 20 : kMembers + 1));
+    row.assign(members.begin(), members.begin() + static_cast<std::ptrdiff_t>(n_seen));
+    const IdRow seen{row.data(), static_cast<int64_t>(row.size())};
+    const SgdSampler sampler({all ? nullptr : members.data(), all ? 3 * kMembers : kMembers, nullptr, nullptr});
+    uint32_t words[kWords + kLanes] = {};
+    for (uint32_t k = 0; k < kWords; ++k) words[k] = draw(5, 6, visit, k);
+    int32_t got[kWanted + kLanes];
+    const int n_words = draw_lanes(got, kWanted, sampler, seen, words, kWords);
+    if (n_words == 0) continue;
+    ++told;
+    int at = 0;
+    for (int k = 0; k < kWanted; ++k) {
+      while (seen.contains(sampler.pick(words[at]))) ++at;
+      CHECK_AT(got[k] == sampler.pick(words[at++]), visit);
+    }
+    CHECK_AT(at == n_words, visit);
+  }
+  CHECK(told > 200);
+}
+
 RF_CASE(sigmoid_and_softplus) {
   for (int i = -2000; i <= 2000; ++i) {
     const auto x = static_cast<float>(i) * 0.04f;
     const double sigma = 1.0 / (1.0 + std::exp(-double{x})), soft = std::log1p(std::exp(double{x}));
     CHECK_AT(std::abs(sigmoid(x) - sigma) <= 4e-6 * sigma + 1e-37, i);
     CHECK_AT(std::abs(softplus(x) - soft) <= 4e-6 * soft + 1e-37, i);
+    const LogisticTerms both = logistic_terms(broadcast(x));
+    CHECK_AT(std::abs(both.sigmoid[0] - sigma) <= 4e-6 * sigma + 1e-37, i);
+    CHECK_AT(both.softplus[0] == softplus(x), i);
   }
   CHECK(softplus(1e30f) == 1e30f && sigmoid(1e30f) == 1.0f && std::isnan(softplus(NAN)));
 }

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
-from recsys_fast.ops.arguments import as_number
+from recsys_fast.ops.arguments import as_number, on_host
+from recsys_fast.ops.gram import home
 from recsys_fast.ops.negatives import counter
 from recsys_fast.ops.topk import as_factors
 
@@ -80,10 +82,10 @@ def as_vector(array: ArrayLike | None, name: str, size: int) -> F32:
     """
     if array is None:
         return NONE
-    given = np.asarray(array)
+    given = home(array).asarray(array) if on_device(array) else np.asarray(array)
     if given.shape != (size,):
         raise ValueError(message(f"shape of {name}", given.shape, f"({size},)"))
-    vector: F32 = as_factors(given.reshape(1, size), name)[0]
+    vector: F32 = as_factors(given.reshape(1, size), name).reshape(size)
     return vector
 
 
@@ -102,7 +104,7 @@ def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None, n
         TypeError: not integers.
         ValueError: not 1-D, not from 0 to n_rows, decreasing, or a sequence is longer than ``max_length``.
     """
-    given = np.asarray(row_ptr)
+    given = on_host(row_ptr)
     if given.dtype.kind not in "iu":
         raise TypeError(message(f"dtype of {name}", given.dtype, "an integer dtype"))
     if given.ndim != 1 or len(given) == 0:

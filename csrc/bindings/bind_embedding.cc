@@ -5,14 +5,16 @@
 namespace recsys_fast::bindings {
 namespace {
 
-// Where sequences begin; with positions none may be longer than they are many, or its rows would have places outside.
+// Where sequences begin; with positions none may be longer than they are many, or its rows would have places outside
+// (what lies on a device was looked at before it went there: see check_row_ptr).
 Places places_of(const Array<const int64_t>& row_ptr, int64_t n_rows, int64_t n_positions, bool from_end) {
   check_row_ptr(row_ptr, n_rows);
   const Places places{row_ptr.data(), row_ptr.size() - 1, from_end};
-  if (n_positions == 0) return places;
-  for (int64_t s = 0; s < places.n_sequences; ++s) {
-    const int64_t length = places.row_ptr[s + 1] - places.row_ptr[s];
-    if (length > n_positions) throw ShapeError("length of a sequence", length, n_positions);
+  if constexpr (kOnCpu) {
+    for (int64_t s = 0; n_positions != 0 && s < places.n_sequences; ++s) {
+      const int64_t length = places.row_ptr[s + 1] - places.row_ptr[s];
+      if (length > n_positions) throw ShapeError("length of a sequence", length, n_positions);
+    }
   }
   return places;
 }
@@ -32,8 +34,8 @@ void forward(const py::object& out, const py::object& table, const py::object& p
   check_size("number of ids", id_array.size(), rows.n);
   const Places places = places_of(row_ptr_array, rows.n, position_rows.n, from_end);
   without_gil([&] {
-    embedding_forward<Cpu>(rows, table_rows, position_rows, id_array.data(), places, scale, {rate, seed, step, site},
-                           n_threads);
+    embedding_forward<Device>(rows, table_rows, position_rows, id_array.data(), places, scale, {rate, seed, step, site},
+                              n_threads);
   });
 }
 
@@ -46,7 +48,7 @@ void backward(const py::object& dout, const py::object& dpositions, const py::ob
   if (position_rows.n != 0) check_size("columns of dpositions", position_rows.d, rows.d);
   const Places places = places_of(row_ptr_array, rows.n, position_rows.n, from_end);
   without_gil(
-      [&] { embedding_backward<Cpu>(rows, position_rows, places, scale, {rate, seed, step, site}, n_threads); });
+      [&] { embedding_backward<Device>(rows, position_rows, places, scale, {rate, seed, step, site}, n_threads); });
 }
 
 }  // namespace
@@ -58,7 +60,7 @@ void bind_embedding(py::module_& m) {
         [](const py::object& x, float rate, uint64_t seed, uint32_t step, uint32_t site, int n_threads) {
           const Array<float> array(x, "x");
           const auto rows = array.rows("dimensions of x");
-          without_gil([&] { dropout_apply<Cpu>(rows, {rate, seed, step, site}, n_threads); });
+          without_gil([&] { dropout_apply<Device>(rows, {rate, seed, step, site}, n_threads); });
         });
 }
 

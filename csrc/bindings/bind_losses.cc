@@ -59,20 +59,22 @@ void bind_losses(py::module_& m) {
                            const py::object& weights, double scale, int compute, int n_threads) {
     const Scores arrays(dh, dtable, dbias, h, table, bias, targets, weights);
     const ScoreProblem problem = arrays.problem(true, scale, compute);
-    return without_gil([&] { return softmax_loss<Cpu>(problem, n_threads); });
+    return without_gil([&] { return softmax_loss<Device>(problem, n_threads); });
   });
-  m.def("multinomial_loss",
-        [](const py::object& dh, const py::object& dtable, const py::object& dbias, const py::object& h,
-           const py::object& table, const py::object& bias, const py::object& row_ptr, const py::object& col_idx,
-           const py::object& weights, double scale, int compute, int n_threads) {
-          const Scores arrays(dh, dtable, dbias, h, table, bias, col_idx, weights);
-          const Array<const int64_t> ptr(row_ptr, "row_ptr");
-          ScoreProblem problem = arrays.problem(true, scale, compute, true);
-          check_size("length of row_ptr", ptr.size(), problem.h.n + 1);
-          check_row_ptr(ptr, arrays.n_targets());
-          problem.target_ptr = ptr.data();
-          return without_gil([&] { return multinomial_loss<Cpu>(problem, n_threads); });
-        });
+  if constexpr (kOnCpu) {
+    m.def("multinomial_loss",
+          [](const py::object& dh, const py::object& dtable, const py::object& dbias, const py::object& h,
+             const py::object& table, const py::object& bias, const py::object& row_ptr, const py::object& col_idx,
+             const py::object& weights, double scale, int compute, int n_threads) {
+            const Scores arrays(dh, dtable, dbias, h, table, bias, col_idx, weights);
+            const Array<const int64_t> ptr(row_ptr, "row_ptr");
+            ScoreProblem problem = arrays.problem(true, scale, compute, true);
+            check_size("length of row_ptr", ptr.size(), problem.h.n + 1);
+            check_row_ptr(ptr, arrays.n_targets());
+            problem.target_ptr = ptr.data();
+            return without_gil([&] { return multinomial_loss<Cpu>(problem, n_threads); });
+          });
+  }
   m.def("shared_loss",
         [](const py::object& dh, const py::object& dcand, const py::object& dcand_bias, const py::object& h,
            const py::object& cand, const py::object& cand_bias, const py::object& positive, const py::object& ids,
@@ -86,8 +88,8 @@ void bind_losses(py::module_& m) {
           if (log_q_array.size() != 0) check_size("length of log_q", log_q_array.size(), problem.rows.n);
           const ScoreLossOptions chosen = options(kind, beta, regularization);
           return without_gil([&] {
-            return shared_loss<Cpu>(problem, mask_equal != 0 ? ids_array.data() : nullptr, log_q_array.data_or_null(),
-                                    chosen, n_threads);
+            return shared_loss<Device>(problem, mask_equal != 0 ? ids_array.data() : nullptr,
+                                       log_q_array.data_or_null(), chosen, n_threads);
           });
         });
   m.def("row_loss",
@@ -105,8 +107,8 @@ void bind_losses(py::module_& m) {
           check_size("size of coef", coef_array.size(), problem.h.n * (1 + k));
           const ScoreLossOptions chosen = options(kind, beta, regularization);
           return without_gil([&] {
-            return row_loss<Cpu>(problem, coef_array.data(), negatives_array.data(), k, log_q_array.data_or_null(),
-                                 chosen, n_threads);
+            return row_loss<Device>(problem, coef_array.data(), negatives_array.data(), k, log_q_array.data_or_null(),
+                                    chosen, n_threads);
           });
         });
   m.def("regression_loss", [](const py::object& dprediction, const py::object& prediction, const py::object& target,
@@ -117,8 +119,8 @@ void bind_losses(py::module_& m) {
     check_size("length of target", y.size(), x.size());
     if (w.size() != 0) check_size("length of weights", w.size(), x.size());
     return without_gil([&] {
-      return regression_loss<Cpu>(out.data(), x.data(), y.data(), w.data_or_null(), x.size(), kind != 0,
-                                  static_cast<float>(scale), n_threads);
+      return regression_loss<Device>(out.data(), x.data(), y.data(), w.data_or_null(), x.size(), kind != 0,
+                                     static_cast<float>(scale), n_threads);
     });
   });
 }

@@ -23,8 +23,8 @@ void step(const py::object& param, const py::object& grad, const py::object& m, 
   check_size("length of grad", grad_array.size(), n);
   check_moments(form, m_array, v_array, n);
   without_gil([&] {
-    optimizer_step<Cpu>(param_array.data(), grad_array.data(), m_array.data_or_null(), v_array.data_or_null(), n, form,
-                        n_threads);
+    optimizer_step<Device>(param_array.data(), grad_array.data(), m_array.data_or_null(), v_array.data_or_null(), n,
+                           form, n_threads);
   });
 }
 
@@ -42,8 +42,8 @@ void step_rows(const py::object& table, const py::object& m, const py::object& v
   check_size("columns of drows", gradient.d, values.d);
   check_moments(form, m_array, v_array, table_array.size());
   without_gil([&] {
-    optimizer_step_rows<Cpu>(values, m_array.data_or_null(), v_array.data_or_null(), row_array.data(), gradient, lazy,
-                             form, n_threads);
+    optimizer_step_rows<Device>(values, m_array.data_or_null(), v_array.data_or_null(), row_array.data(), gradient,
+                                lazy, form, n_threads);
   });
 }
 
@@ -54,7 +54,7 @@ void bind_optimizer(py::module_& m) {
   m.def("optimizer_step_rows", &step_rows);
   m.def("square_sum", [](const py::object& x, int n_threads) {
     const Array<const float> array(x, "x");
-    return without_gil([&] { return square_sum<Cpu>(array.data(), array.size(), n_threads); });
+    return without_gil([&] { return square_sum<Device>(array.data(), array.size(), n_threads); });
   });
 }
 

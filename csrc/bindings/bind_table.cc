@@ -44,8 +44,8 @@ int64_t plan(const py::object& rows, const py::object& entry_ptr, const py::obje
   check_size("length of entries", entries_array.size(), n);
   check_size("length of entry_ptr", ptr_array.size(), n + 1);
   return without_gil([&] {
-    return id_plan<Cpu>(rows_array.data(), ptr_array.data(), entries_array.data(), id_array.data(), n, n_table,
-                        n_threads);
+    return id_plan<Device>(rows_array.data(), ptr_array.data(), entries_array.data(), id_array.data(), n, n_table,
+                           n_threads);
   });
 }
 
@@ -61,7 +61,7 @@ void gradient(const py::object& drows, const py::object& dbias, const py::object
   if (bias_array.size() != 0) check_size("length of dbias", bias_array.size(), rows.n);
   const RowGradients from = gradients.view(rows.d);
   without_gil([&] {
-    table_gradient<Cpu>(rows, bias_array.data_or_null(), ptr_array.data(), entries_array.data(), from, n_threads);
+    table_gradient<Device>(rows, bias_array.data_or_null(), ptr_array.data(), entries_array.data(), from, n_threads);
   });
 }
 
@@ -75,7 +75,7 @@ void add(const py::object& dtable, const py::object& dbias, const py::object& id
   if (bias_array.size() != 0) check_size("length of dbias", bias_array.size(), table.n);
   const RowGradients from = gradients.view(table.d);
   check_size("number of ids", id_array.size(), from.size());
-  without_gil([&] { table_add<Cpu>(table, bias_array.data_or_null(), id_array.data(), from, n_threads); });
+  without_gil([&] { table_add<Device>(table, bias_array.data_or_null(), id_array.data(), from, n_threads); });
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "core/thread_pool.h"
 #include "cpu/row_vectors.h"
+#include "ops/optimizer_rates.h"
 
 namespace recsys_fast {
 namespace {
@@ -14,33 +15,9 @@ constexpr int64_t kChunk = int64_t{1} << 14;  // elements of a chunk, and of a p
 constexpr int64_t kBlock = 1024;              // elements that are summed in float32
 constexpr int64_t kAhead = 4;                 // rows that are asked for before they are needed
 
-// What a step multiplies with, rounded once. What is taken away from a parameter is a small product, not one with a
-// number near 1, whose rounding would add up over the steps.
-struct Rates {
-  float lr, beta1, beta2, beta1_rest, beta2_rest, eps, decay, shrink, grad_scale, second;
-};
-
-Rates rates_of(const OptimizerForm& form) {
-  const bool adam = form.kind == OptimizerKind::kAdam;
-  const auto step = static_cast<double>(form.step);
-  const double first = adam ? 1.0 - std::pow(form.beta1, step) : 1.0;
-  const double second = adam ? std::sqrt(1.0 - std::pow(form.beta2, step)) : 1.0;
-  const auto rounded = [](double x) { return static_cast<float>(x); };
-  return {.lr = rounded(form.lr / first),
-          .beta1 = rounded(form.beta1),
-          .beta2 = rounded(form.beta2),
-          .beta1_rest = rounded(1.0 - form.beta1),
-          .beta2_rest = rounded(1.0 - form.beta2),
-          .eps = rounded(form.eps),
-          .decay = rounded(form.decoupled ? 0.0 : form.weight_decay),
-          .shrink = rounded(form.decoupled ? form.lr * form.weight_decay : 0.0),
-          .grad_scale = rounded(form.grad_scale),
-          .second = rounded(1.0 / second)};
-}
-
 // The step of one vector: g the gradient, changes the others. Momentum: whether SGD and Adagrad keep m.
 template <OptimizerKind kind, bool momentum>
-RF_INLINE void step_vector(Vec& param, Vec g, Vec& m, Vec& v, const Rates& r) {
+RF_INLINE void step_vector(Vec& param, Vec g, Vec& m, Vec& v, const OptimizerRates& r) {
   g = g * r.grad_scale + param * r.decay;
   if constexpr (kind == OptimizerKind::kAdam) {
     m = m * r.beta1 + g * r.beta1_rest;
@@ -65,7 +42,7 @@ struct Stepper {
   float* param;
   float* m;
   float* v;
-  Rates rates;
+  OptimizerRates rates;
 
   // Elements [begin, begin + n) by grad (n); null: gradients of zero.
   RF_INLINE void step(int64_t begin, int64_t n, const float* grad) const {
@@ -103,7 +80,7 @@ struct Stepper {
 template <class Use>
 void with_stepper(float* param, float* m, float* v, const OptimizerForm& form, Use&& use) {
   using Kind = OptimizerKind;
-  const Rates rates = rates_of(form);
+  const OptimizerRates rates = optimizer_rates(form);
   switch (form.kind) {
     case Kind::kSgd:
       if (m != nullptr) return use(Stepper<Kind::kSgd, true>{param, m, v, rates});

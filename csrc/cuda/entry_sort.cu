@@ -38,12 +38,12 @@ __global__ void __launch_bounds__(kThreads) entry_starts_kernel(int64_t* starts,
   RF_SHARED(int64_t, sum, 1);
   int64_t* own = starts + blockIdx.x * n_tiles;
   int64_t before = 0;
-  for (int64_t begin = 0; begin < n_tiles; begin += kThreads) {
+  for (int64_t begin = 0; begin < n_tiles; begin += blockDim.x) {
     const int64_t tile = begin + threadIdx.x;
     const int64_t count = tile < n_tiles ? own[tile] : 0;
     const int64_t upto = Block::scan(count, scratch);
     if (tile < n_tiles) own[tile] = before + upto - count;
-    if (threadIdx.x == kThreads - 1) sum[0] = upto;
+    if (threadIdx.x == blockDim.x - 1) sum[0] = upto;
     __syncthreads();
     before += sum[0];
     __syncthreads();
@@ -111,7 +111,8 @@ void EntrySorter::pass(const Entries& out, const ConstEntries& in, int shift) co
   if (n_ == 0) return;
   const dim3 tiles(static_cast<unsigned>(n_tiles_)), block(kThreads);
   launch(entry_digits_kernel, tiles, block, 0, stream_, starts_.data(), in.keys, n_, shift);
-  launch(entry_starts_kernel, dim3(kDigits), block, 0, stream_, starts_.data(), totals_.data(), n_tiles_);
+  const dim3 few(n_tiles_ > 4 * kWarpSize ? kThreads : kWarpSize);  // most plans of a batch are a tile or two
+  launch(entry_starts_kernel, dim3(kDigits), few, 0, stream_, starts_.data(), totals_.data(), n_tiles_);
   launch(entry_scatter_kernel, tiles, block, 0, stream_, out, in, starts_.data(), totals_.data(), n_, shift);
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "cuda/reduce.h"
+#include "cuda/sigmoid.h"
 #include "ops/sgd.h"
 
 #if defined(__CUDACC__)
@@ -53,10 +54,6 @@ __device__ __forceinline__ void for_elements(int64_t d, Body&& body) {
     for (int64_t element = Warp::lane(); element < d; element += kWarpSize) body(0, element);
   }
 }
-
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-// log(1 + e^x); NaN stays.
-__device__ __forceinline__ float softplus(float x) { return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))); }
 
 // One row on its way to a new value.
 struct SgdTarget {

@@ -29,7 +29,14 @@ from recsys_fast._numba.pool import pool_backward, pool_forward
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
-from recsys_fast._numba.recurrent import gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward
+from recsys_fast._numba.recurrent import (
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast.blocks.base import Array, Block, PackedBatch, Parameter, Runtime
+from recsys_fast.blocks.base import Array, Block, PackedBatch, Parameter, Runtime, address
 from recsys_fast.errors import message
 
 I32 = NDArray[np.int32]
@@ -93,25 +93,24 @@ class ItemTable:
     def connect(self, runtime: Runtime, site: int) -> None:
         """Take over where to compute, and the number of the first of eight random masks; allocate the table."""
         self.runtime, self.site = runtime, site
-        self.values: Array = np.zeros((self.n_rows, self.d), runtime.dtype)
-        self.bias: Array = np.zeros(self.n_rows if self.has_bias else 0, runtime.dtype)
-        self._none, self._none_rows = np.empty(0, runtime.dtype), np.empty((0, 0), runtime.dtype)
-        self._none_ids, self._whole = np.empty(0, np.int32), np.zeros(2, np.int64)
+        self.values: Array = runtime.zeros(self.n_rows, self.d)
+        self.bias: Array = runtime.zeros(self.n_rows if self.has_bias else 0)
+        self._none, self._none_rows = runtime.empty(0), runtime.empty(0, 0)
+        self._none_ids, self._whole = runtime.empty(0, dtype=np.int32), np.zeros(2, np.int64)
         self._gathered: _Gathered | None = None
         self.begin()
 
     def initialise(self, generator: np.random.Generator) -> None:
-        """Fill the table as ``init`` says, and the biases with ``bias_value``."""
-        shape = self.values.shape
+        """Fill the table as ``init`` says, drawn on the host, and the biases with ``bias_value``."""
+        shape, values = self.values.shape, np.zeros(())
         if not isinstance(self.init, str):
-            self.values[...] = self.init
+            values = self.init
         elif self.init == "normal":
-            self.values[...] = self.scale * generator.standard_normal(shape)
+            values = self.scale * generator.standard_normal(shape)
         elif self.init == "uniform":
-            self.values[...] = generator.uniform(-self.scale, self.scale, shape)
-        else:
-            self.values[...] = 0.0
-        self.bias[...] = self.bias_value
+            values = generator.uniform(-self.scale, self.scale, shape)
+        self.runtime.fill(self.values, values)
+        self.runtime.fill(self.bias, self.bias_value)
 
     def begin(self) -> None:
         """Forget all gradients."""
@@ -174,6 +173,7 @@ class ItemTable:
 
         Their gradients come back by ``add_rows``. ``name`` keeps the memory of several calls in one step apart.
         """
+        ids = self.runtime.upload(ids)
         rows = self._take(name, len(ids), self.d)
         self._gather_plain(rows, self.values, ids)
         bias = self._take(name + ".bias", len(ids) if self.has_bias else 0)
@@ -224,15 +224,17 @@ class ItemTable:
         total, total_bias = self.dense_gradient()
         if first:
             self._dense = total, total_bias
-            total[len(dtable) :] = 0.0
-            total_bias[len(dtable) if dbias is not None else 0 :] = 0.0
-        for whole, part in ((total, dtable), (total_bias, dbias)):
-            if part is None:
-                continue
-            if not first:
-                whole[: len(part)] += part
-            elif part.size and part.__array_interface__["data"][0] != whole.__array_interface__["data"][0]:
-                whole[: len(part)] = part
+            self.runtime.fill(total[len(dtable) :], 0.0)
+            self.runtime.fill(total_bias[len(dtable) if dbias is not None else 0 :], 0.0)
+            for whole, part in ((total, dtable), (total_bias, dbias)):
+                if part is not None and part.size and address(part) != address(whole):
+                    self.runtime.fill(whole[: len(part)], part)
+            return
+        rows, own_bias = np.arange(len(dtable), dtype=np.int32), self._none if dbias is None else total_bias
+        self.runtime.run(
+            "table_add", total, own_bias, rows, self._none_rows, dtable, self._none if dbias is None else dbias,
+            self._none, self._none_rows, 1,
+        )  # fmt: skip
 
     def finish(self) -> None:
         """Sum up what was added: every row's entries in the order input, rows, pairs; nothing where frozen."""
@@ -243,7 +245,7 @@ class ItemTable:
         if self._distinct and len(self._rows) == 1 and not (self._inputs or self._pairs or self._dense):
             self.rows, self.drows, dbias = self._rows[0]
             if self.has_bias:
-                self.dbias = np.zeros(len(self.rows), self.runtime.dtype) if dbias is None else dbias
+                self.dbias = self.runtime.copy(np.zeros(len(self.rows), self.runtime.dtype)) if dbias is None else dbias
             return
         ids, dx = self._joined("inputs", self._inputs)
         row_ids, dcand = self._joined("cand", [(i, x) for i, x, _ in self._rows])
@@ -275,14 +277,25 @@ class ItemTable:
         widths = {coef.size // max(1, len(h)) for _, coef, h in self._pairs if len(h)}
         if len(self._pairs) == 1 or len(widths) == 1:
             parts = [h for _, _, h in self._pairs]
-            return (parts[0] if len(parts) == 1 else np.concatenate(parts)), max(1, next(iter(widths), 1))
-        return np.concatenate([np.repeat(h, coef.size // max(1, len(h)), axis=0) for _, coef, h in self._pairs]), 1
+            return self._join("pairs.h", parts), max(1, next(iter(widths), 1))
+        every = self._take("pairs.each", sum(coef.size for _, coef, _ in self._pairs), self.d)
+        at = 0
+        for _, coef, h in self._pairs:
+            rows = np.repeat(np.arange(len(h), dtype=np.int32), coef.size // max(1, len(h)))
+            self._gather_plain(every[at : at + len(rows)], h, rows)
+            at += len(rows)
+        return every, 1
+
+    def _join(self, name: str, parts: Sequence[Array]) -> Array:
+        """Return arrays behind each other; the only one as it is."""
+        if len(parts) == 1:
+            return parts[0]
+        return self.runtime.join(self._take(name, sum(map(len, parts)), *parts[0].shape[1:]), parts)
 
     def _row_biases(self, n: int) -> Array:
         if not self.has_bias or n == 0 or all(dbias is None for _, _, dbias in self._rows):
             return self._none
-        parts = [np.zeros(len(i), self.runtime.dtype) if b is None else b for i, _, b in self._rows]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._join("cand.bias", [self.runtime.zeros(len(i)) if b is None else b for i, _, b in self._rows])
 
     def _joined(self, name: str, parts: Sequence[tuple[I32, Array]]) -> tuple[I32, Array]:
         """Return all ids and all gradients; no copy where there is one part."""
@@ -291,16 +304,14 @@ class ItemTable:
             return self._none_ids, empty
         if len(parts) == 1:
             return parts[0]
-        return np.concatenate([i for i, _ in parts]), np.concatenate([x for _, x in parts])
+        return self._chain(name + ".ids", [i for i, _ in parts]), self._join(name + ".rows", [x for _, x in parts])
 
     def _chain(self, name: str, parts: Sequence[I32]) -> I32:
         some = [part for part in parts if len(part)]
-        if len(some) == 1 and some[0].flags.c_contiguous:
-            return some[0]
-        out = self.runtime.take(self, name, (sum(map(len, some)),), np.int32)
-        if some:
-            np.concatenate(some, out=out)
-        return out
+        if len(some) == 1:
+            ids: I32 = self.runtime.arrays.asarray(some[0])
+            return ids
+        return self.runtime.join(self.runtime.take(self, name, (sum(map(len, some)),), np.int32), some)
 
     def square_sum(self) -> float:
         """Return the sum of squares of the gradient, biases included; 0 where frozen."""

@@ -100,7 +100,7 @@ class ItemLoss:
         Args:
             table: connected; begun for this step.
             h: ``(T, d)`` outputs.
-            targets: ``(T,) int32``, -1 for a row without loss.
+            targets: ``(T,) int32``, -1 for a row without loss; like ``negatives`` in host memory.
             batch: seed and step decide which negatives are drawn.
             negatives: instead of drawn ones: ``(T, k) int32``, shared ``(k,) int32``. Changed.
             weights: ``(T,)`` of the rows; the mean stays one over the number of targets.
@@ -110,10 +110,10 @@ class ItemLoss:
         n_targets = int(np.count_nonzero(targets >= 0))
         dh = self._take("dh", *h.shape)
         if n_targets == 0:
-            dh[...] = 0.0
+            self._runtime.fill(dh, 0.0)
             return 0.0, 0, dh
         scale = 1.0 / (n_targets if n_mean is None else n_mean)
-        w = np.empty(0, h.dtype) if weights is None else weights
+        w = self._runtime.empty(0) if weights is None else weights
         if self.full:
             loss = self._full(table, dh, h, targets, w, scale)
         elif self.shared:
@@ -149,10 +149,11 @@ class ItemLoss:
         positive = np.full(len(targets), -1, np.int32)
         positive[rows] = np.arange(len(rows), dtype=np.int32)
         cand, bias = table.take_rows(ids, "candidates")
-        log_q = np.empty(0, h.dtype)
+        log_q = self._runtime.empty(0)
         if self.log_q:
             expected = len(rows) * self._share[ids] + len(drawn) * self._chance[ids]
             log_q = (self.log_q * np.log(np.maximum(expected, 1e-30))).astype(h.dtype)
+        ids = self._runtime.upload(ids)
         dcand, dbias = self._take("dcand", *cand.shape), self._take("dbias", len(bias))
         loss: float = self._runtime.run(
             "shared_loss", dh, dcand, dbias, h, cand, bias, positive, ids, log_q, self.number, self.beta,
@@ -178,7 +179,7 @@ class ItemLoss:
         k = negatives.shape[1]
         if self.mask_equal:
             negatives[negatives == targets[:, None]] = -1
-        ids = self._runtime.take(self, "ids", (len(targets), 1 + k), np.int32)
+        ids = self._runtime.take(self, "ids", (len(targets), 1 + k), np.int32, host=True)
         ids[:, 0], ids[:, 1:] = targets, negatives
         ids[targets < 0] = -1
         coef = self._take("coef", len(targets), 1 + k)
@@ -195,15 +196,15 @@ class ItemLoss:
 
     def _rows_log_q(self, dtype: Any, n_negatives: int) -> Array:
         if not self.log_q or not len(self._cdf):  # uniform draws shift all scores alike
-            return np.empty(0, dtype)
+            return self._runtime.empty(0)
         if self._row_log_q is None or self._row_log_q.dtype != dtype:
             expected = np.maximum(n_negatives * self._chance, 1e-30)
-            self._row_log_q = (self.log_q * np.log(expected)).astype(dtype)
+            self._row_log_q = self._runtime.upload((self.log_q * np.log(expected)).astype(dtype))
         return self._row_log_q
 
     def _draw(self, batch: PackedBatch, n: int) -> I32:
-        out: I32 = self._runtime.take(self, "negatives", (n,), np.int32)
-        self._runtime.run("negatives_draw", out, self._cdf, self.n_items, batch.seed, batch.step, 0)
+        out: I32 = self._runtime.take(self, "negatives", (n,), np.int32, host=True)
+        self._runtime.run_on_host("negatives_draw", out, self._cdf, self.n_items, batch.seed, batch.step, 0)
         return out
 
     def _compute(self) -> int:

@@ -107,7 +107,7 @@ class Recurrent(Block):
 
         An empty sequence keeps the state it had. The array is the caller's.
         """
-        row_ptr = self._batch.row_ptr
+        row_ptr = self._batch.cuts
         last, filled = row_ptr[1:] - 1, row_ptr[1:] > row_ptr[:-1]
         out = np.zeros((len(last), self.state_width), self.runtime.dtype)
         if self.state is not None:

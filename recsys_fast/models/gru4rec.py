@@ -220,6 +220,8 @@ class GRU4Rec(NextItemLoss, SequenceModel):
     # ---- one user, event by event
 
     def _first(self, network: Network, items: list[int]) -> tuple[F32 | None, Any]:
+        if network.runtime.on_device:  # single events are worth no trip there
+            return None, None
         recent = items[-self.max_len :]
         packed = PackedBatch(np.array([0, len(recent)], np.int64), network.seed)
         h = network.forward(_History(np.array(recent, np.int32)), packed)

@@ -197,7 +197,7 @@ class SASRec(AttentionModel):
 
     def _first(self, network: Network, items: list[int]) -> tuple[F32 | None, Any]:
         n = len(items)
-        if self.positions == "end" or n > self.max_len:
+        if self.positions == "end" or n > self.max_len or network.runtime.on_device:
             return None, None
         packed = Packed(np.array([0, n], np.int64), np.array(items, np.int32))
         query = network.forward(packed, PackedBatch(packed.row_ptr, network.seed))[-1].copy()

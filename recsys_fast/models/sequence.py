@@ -86,7 +86,8 @@ class SequenceModel(SequenceTrainable):
 
         They are the first columns of the queries; an ``_encode`` of the model's own may fill in more.
         """
-        h = network.forward(packed, PackedBatch(packed.row_ptr, network.seed))
+        batch = PackedBatch.on(network.runtime, packed.row_ptr, network.seed)
+        h = network.runtime.to_host(network.forward(packed, batch))
         last = packed.row_ptr[1:] - 1
         some = last >= packed.row_ptr[:-1]
         return h[last[some]], some
@@ -110,12 +111,17 @@ class SequenceModel(SequenceTrainable):
     def _item_table(self) -> F32:
         items, n_items = self._net().items, self._matrix.n_cols
         if not items.has_bias:
-            return items.values[:n_items]
-        table: F32 = self._cached("table", lambda: np.column_stack([items.values, items.bias])[:n_items])
-        return table
+            return self._item_vectors()
+        parts = items.values, items.bias
+        whole: F32 = self._cached("table", lambda: np.column_stack([*map(items.runtime.to_host, parts)])[:n_items])
+        return whole
 
     def _item_vectors(self) -> F32:
-        return self._net().items.values[: self._matrix.n_cols]
+        items, n_items = self._net().items, self._matrix.n_cols
+        if not items.runtime.on_device:
+            return items.values[:n_items]
+        vectors: F32 = self._cached("vectors", lambda: items.runtime.to_host(items.values)[:n_items])
+        return vectors
 
     def _user_vectors(self) -> F32:
         vectors: F32 = self._cached("users", lambda: self._queries(None))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys_fast import backend
 from recsys_fast.device import on_device
 from recsys_fast.errors import message
 
@@ -50,6 +51,12 @@ def as_number(value: Any, name: str, lowest: float | None = 0.0) -> float:
     return number
 
 
+def on_host(array: Any) -> NDArray[Any]:
+    """Return an array in host memory, where ids and pointers are checked; a copy of one that lies on a device."""
+    found: NDArray[Any] = backend.arrays("cuda").to_host(array) if on_device(array) else np.asarray(array)
+    return found
+
+
 def as_indices(array: ArrayLike, name: str, lowest: int, n: int) -> I32:
     """Return ids of any shape as contiguous int32 after checking that none is below ``lowest`` or not below ``n``.
 
@@ -57,7 +64,7 @@ def as_indices(array: ArrayLike, name: str, lowest: int, n: int) -> I32:
         TypeError: not integers.
         IndexError: out of range; the message holds the first such id and its place.
     """
-    given = np.asarray(array)
+    given = on_host(array)
     if given.size == 0:
         return np.empty(given.shape, np.int32)
     if given.dtype.kind not in "iu":

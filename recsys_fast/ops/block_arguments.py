@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast.device import on_device
 from recsys_fast.errors import message
-from recsys_fast.ops.arguments import as_number
+from recsys_fast.ops.arguments import as_number, on_host
 from recsys_fast.ops.gram import home
 from recsys_fast.ops.negatives import counter
 from recsys_fast.ops.topk import as_factors, as_out
@@ -104,7 +104,7 @@ def as_row_ptr(row_ptr: ArrayLike, n_rows: int, max_length: int | None = None, n
         TypeError: not integers.
         ValueError: not 1-D, not from 0 to n_rows, decreasing, or a sequence is longer than ``max_length``.
     """
-    given = home(row_ptr).to_host(row_ptr)
+    given = on_host(row_ptr)
     if given.dtype.kind not in "iu":
         raise TypeError(message(f"dtype of {name}", given.dtype, "an integer dtype"))
     if given.ndim != 1 or len(given) == 0:

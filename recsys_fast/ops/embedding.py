@@ -11,7 +11,7 @@ from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_indices, as_number
 from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, as_dropout, as_row_ptr, as_rows
-from recsys_fast.ops.gram import as_writable
+from recsys_fast.ops.gram import as_writable, home
 from recsys_fast.ops.negatives import counter
 from recsys_fast.ops.topk import as_out
 
@@ -73,6 +73,7 @@ def embedding_forward(
             outside [0, 1), ``out`` shares memory with an input.
         IndexError: an id beyond the table.
     """
+    device = backend.place(device, table=table, positions=positions, out=out)
     rows = as_rows(table, "table")
     id_array = as_indices(ids, "ids", -1, len(rows))
     if id_array.ndim != 1:
@@ -83,7 +84,10 @@ def embedding_forward(
         if places.shape[1] != rows.shape[1]:
             raise ValueError(message("columns of positions", places.shape[1], f"those of the table, {rows.shape[1]}"))
         _check_places(pointers, len(places))
-    out = as_out(out, "out", (len(id_array), rows.shape[1]), np.float32, (rows, places, id_array, pointers))
+    shape = len(id_array), rows.shape[1]
+    if out is None:
+        out = home(rows).empty(shape, np.float32)
+    out = as_out(out, "out", shape, np.float32, (rows, places, id_array, pointers))
     backend.get(device).embedding_forward(
         out, rows, places, id_array, pointers, as_number(scale, "scale", None), bool(from_end),
         *as_dropout(dropout, seed, step, site), backend.resolve_threads(n_threads),
@@ -124,12 +128,13 @@ def embedding_backward(
         TypeError: ``dout`` is not a float32 array, or an argument is no number.
         ValueError: ``dout`` is not 2-D, not contiguous or read-only, or an argument is out of its range.
     """
+    device = backend.place(device, dout=dout)
     rows = as_writable(dout, "dout")
     pointers = _as_row_ptr(row_ptr, len(rows))
     n_positions = counter(n_positions, "n_positions", 31)
     if n_positions:
         _check_places(pointers, n_positions)
-    dpositions = np.empty((n_positions, rows.shape[1]), np.float32)
+    dpositions: F32 = home(rows).empty((n_positions, rows.shape[1]), np.float32)
     backend.get(device).embedding_backward(
         rows, dpositions, pointers, as_number(scale, "scale", None), bool(from_end),
         *as_dropout(dropout, seed, step, site), backend.resolve_threads(n_threads),
@@ -169,6 +174,7 @@ def dropout_apply(
         TypeError: ``x`` is not a float32 array.
         ValueError: ``x`` is not 2-D, not contiguous or read-only, or an argument is out of its range.
     """
+    device = backend.place(device, x=x)
     rows: Any = as_writable(x, "x")
     backend.get(device).dropout_apply(
         rows, *as_dropout(rate, seed, step, site, "rate"), backend.resolve_threads(n_threads)

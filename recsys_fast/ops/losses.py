@@ -23,9 +23,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import NotSupportedError, message
-from recsys_fast.ops.arguments import I32, as_indices, as_number
+from recsys_fast.ops.arguments import I32, as_indices, as_number, on_host
 from recsys_fast.ops.block_arguments import F32, as_choice, as_rows, as_vector
+from recsys_fast.ops.gram import home
 
 KINDS = ("softmax", "bce", "bpr", "bpr_max", "top1", "top1_max")
 COMPUTE = ("float32", "bfloat16")
@@ -80,9 +82,16 @@ def compute_number(compute: str, device: str) -> int:
 
 def _places(array: ArrayLike, name: str, shape: tuple[int, ...], n: int) -> I32:
     """Return ids from -1 (none) to n - 1 as int32; raises ValueError for another shape, and as ``as_indices``."""
-    if np.shape(array) != shape:
-        raise ValueError(message(f"shape of {name}", np.shape(array), str(shape)))
-    return as_indices(array, name, -1, n)
+    given = on_host(array)
+    if given.shape != shape:
+        raise ValueError(message(f"shape of {name}", given.shape, str(shape)))
+    return as_indices(given, name, -1, n)
+
+
+def _like(array: F32) -> F32:
+    """Return an array of the same shape where the other one lies."""
+    made: F32 = home(array).empty(array.shape, np.float32)
+    return made
 
 
 def _pair(h: ArrayLike, table: ArrayLike, name: str) -> tuple[F32, F32]:
@@ -127,13 +136,14 @@ def softmax_loss(
         IndexError: a target out of range.
         NotSupportedError: bfloat16 where backend or processor do not have it.
     """
+    device = backend.place(device, h=h, table=table, bias=bias, weights=weights)
     rows, items = _pair(h, table, "table")
     if not len(items):
         raise ValueError(message("rows of table", 0, "at least 1"))
     wanted = _places(targets, "targets", (len(rows),), len(items))
     b, w = as_vector(bias, "bias", len(items)), as_vector(weights, "weights", len(rows))
     number = compute_number(compute, device)
-    out = np.empty_like(rows), np.empty_like(items), np.empty_like(b)
+    out = _like(rows), _like(items), home(rows).empty(b.shape, np.float32)
     loss = backend.get(device).softmax_loss(
         *out, rows, items, b, wanted, w, as_number(scale, "scale", None), number, backend.resolve_threads(n_threads)
     )
@@ -183,6 +193,7 @@ def shared_loss(
         IndexError: ``positive`` out of range.
         NotSupportedError: bfloat16 where backend or processor do not have it.
     """
+    device = backend.place(device, h=h, candidates=candidates, bias=bias, log_q=log_q, weights=weights)
     rows, cand = _pair(h, candidates, "candidates")
     number = as_choice(kind, "kind", KINDS)
     if not len(cand):
@@ -195,7 +206,7 @@ def shared_loss(
         (bias, "bias", len(cand)), (log_q, "log_q", len(cand)), (weights, "weights", len(rows)),
     ))  # fmt: skip
     product = compute_number(compute, device)
-    out = np.empty_like(rows), np.empty_like(cand), np.empty_like(b)
+    out = _like(rows), _like(cand), home(rows).empty(b.shape, np.float32)
     loss = backend.get(device).shared_loss(
         *out, rows, cand, b, at, items, q, number, as_number(beta, "beta"), int(mask_equal),
         as_number(regularization, "regularization"), w, as_number(scale, "scale", None), product,
@@ -242,17 +253,18 @@ def row_loss(
         ValueError: shapes that do not fit, or numbers that are not finite.
         IndexError: an item out of range.
     """
+    device = backend.place(device, h=h, table=table, bias=bias, log_q=log_q, weights=weights)
     rows, items = _pair(h, table, "table")
     number = as_choice(kind, "kind", KINDS)
     wanted = _places(targets, "targets", (len(rows),), len(items))
-    drawn = np.asarray(negatives)
+    drawn = on_host(negatives)
     if drawn.ndim != 2:
         raise ValueError(message("shape of negatives", drawn.shape, "(T, k)"))
     drawn = _places(drawn, "negatives", (len(rows), drawn.shape[1]), len(items))
     b, q, w = (as_vector(a, name, n) for a, name, n in (
         (bias, "bias", len(items)), (log_q, "log_q", len(items)), (weights, "weights", len(rows)),
     ))  # fmt: skip
-    dh, coef = np.empty_like(rows), np.empty((len(rows), 1 + drawn.shape[1]), np.float32)
+    dh, coef = _like(rows), home(rows).empty((len(rows), 1 + drawn.shape[1]), np.float32)
     loss = backend.get(device).row_loss(
         dh, coef, rows, items, b, wanted, drawn, q, number, as_number(beta, "beta"),
         as_number(regularization, "regularization"), w, as_number(scale, "scale", None),
@@ -292,8 +304,9 @@ def regression_loss(
         ValueError: shapes that do not fit, or numbers that are not finite.
     """
     number = as_choice(kind, "kind", REGRESSION)
-    n = len(np.atleast_1d(np.asarray(prediction)))
+    device = backend.place(device, prediction=prediction, target=target, weights=weights)
+    n = len(prediction) if on_device(prediction) else len(np.atleast_1d(np.asarray(prediction)))  # type: ignore[arg-type]
     x, y, w = as_vector(prediction, "prediction", n), as_vector(target, "target", n), as_vector(weights, "weights", n)
-    out = np.empty_like(x)
+    out = _like(x)
     factor, threads = as_number(scale, "scale", None), backend.resolve_threads(n_threads)
     return float(backend.get(device).regression_loss(out, x, y, w, number, factor, threads)), out

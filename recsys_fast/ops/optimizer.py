@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_indices, as_number, check_apart
 from recsys_fast.ops.block_arguments import F32, NO_ROWS, NONE, as_choice, as_eps, as_rows, as_vector
-from recsys_fast.ops.gram import as_writable
+from recsys_fast.ops.gram import as_writable, home
 from recsys_fast.ops.negatives import counter
 
 KINDS = ("sgd", "adagrad", "adam", "adagrad_root")
@@ -110,6 +111,7 @@ def optimizer_step(
         ValueError: shapes that differ, a moment that is missing, a number out of its range or not finite, arrays that
             share memory.
     """
+    device = backend.place(device, param=param, grad=grad, m=m, v=v)
     values, number = as_writable(param, "param", 1), as_choice(kind, "kind", KINDS)
     gradient = as_vector(grad, "grad", len(values))
     rates = _numbers(number, lr, beta1, beta2, eps, weight_decay, decoupled, grad_scale, step)
@@ -162,6 +164,7 @@ def optimizer_step_rows(
             or not finite, arrays that share memory.
         IndexError: a row below 0 or beyond the table.
     """
+    device = backend.place(device, table=table, drows=drows, m=m, v=v)
     values, number = as_writable(table, "table"), as_choice(kind, "kind", KINDS)
     ids = as_indices(rows, "rows", 0, len(values)).reshape(-1)
     if (ids[1:] <= ids[:-1]).any():
@@ -189,5 +192,7 @@ def square_sum(x: ArrayLike, *, device: str = "auto", n_threads: int | None = No
         TypeError: not numbers.
         ValueError: a number is not finite.
     """
-    flat = as_rows(np.asarray(x).reshape(1, -1), "x").reshape(-1)
+    device = backend.place(device, x=x)
+    given = home(x).asarray(x) if on_device(x) else np.asarray(x)
+    flat = as_rows(given.reshape(1, -1), "x").reshape(-1)
     return float(backend.get(device).square_sum(flat, backend.resolve_threads(n_threads)))

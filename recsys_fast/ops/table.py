@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.arguments import I32, as_indices, as_record, check_apart
+from recsys_fast.ops.arguments import I32, as_indices, as_record, check_apart, on_host
 from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, NONE, as_row_ptr, as_rows, as_vector
-from recsys_fast.ops.gram import as_writable
+from recsys_fast.ops.gram import as_writable, home
 from recsys_fast.ops.negatives import counter
 from recsys_fast.ops.topk import as_out
 
@@ -36,7 +36,7 @@ class IdPlan(NamedTuple):
 
 def _as_ids(ids: ArrayLike, n_table: int) -> I32:
     """Return checked ids, one behind the other; -1 stands for none."""
-    given = np.asarray(ids)
+    given = on_host(ids)
     if given.size > _MOST:
         raise ValueError(message("number of ids", given.size, f"at most {_MOST}"))
     return as_indices(given, "ids", -1, n_table).reshape(-1)
@@ -46,6 +46,7 @@ def _as_plan(plan: IdPlan) -> IdPlan:
     """Return a plan whose entries lie within its ids, and whose pointers within its entries."""
     given = as_record(plan, "plan", IdPlan, "what ops.id_plan returned")
     n = counter(given.n, "plan.n", 31)
+    given = given._replace(rows=on_host(given.rows))
     entries = as_indices(given.entries, "plan.entries", 0, n)
     pointers = as_row_ptr(given.entry_ptr, entries.size, name="plan.entry_ptr")
     if entries.ndim != 1 or np.shape(given.rows) != (len(pointers) - 1,):
@@ -71,13 +72,15 @@ def id_plan(ids: ArrayLike, n_table: int, *, device: str = "auto", n_threads: in
         ValueError: 2^31 ids and more, or ``n_table`` out of its range.
         IndexError: an id beyond the table.
     """
-    n_table = counter(n_table, "n_table", 31)
-    array = _as_ids(ids, n_table)
+    device, n_table = backend.place(device, ids=ids), counter(n_table, "n_table", 31)
+    array, there = _as_ids(ids, n_table), home(ids)
     rows, entries = np.empty(len(array), np.int32), np.empty(len(array), np.int32)
     entry_ptr = np.empty(len(array) + 1, np.int64)
     n_threads = backend.resolve_threads(n_threads)
     n_rows = backend.get(device).id_plan(rows, entry_ptr, entries, array, n_table, n_threads)
-    return IdPlan(rows[:n_rows], entry_ptr[: n_rows + 1], entries[: entry_ptr[n_rows]], len(array))
+    entries = entries[: entry_ptr[n_rows]]
+    rows, entry_ptr, entries = (there.asarray(part) for part in (rows[:n_rows], entry_ptr[: n_rows + 1], entries))
+    return IdPlan(rows, entry_ptr, entries, len(array))
 
 
 class _Sources(NamedTuple):
@@ -159,11 +162,15 @@ def table_gradient(
             ``out`` shares memory with an input.
         IndexError: an entry of the plan beyond its ids.
     """
+    given = {"dx": dx, "dcand": dcand, "dcand_bias": dcand_bias, "coef": coef, "h": h, "out": out}
+    device = backend.place(device, **given)
+    there = home(next((array for array in given.values() if array is not None), None))
     d, checked = counter(d, "d", 31), _as_plan(plan)
     sources = _sources(d, checked.n, dx, dcand, dcand_bias, coef, h)
     read = (checked.entry_ptr, checked.entries, *sources[:-1])
-    drows = as_out(out, "out", (len(checked.rows), d), np.float32, read)
-    dbias = np.empty(len(checked.rows) if bias else 0, np.float32)
+    shape = len(checked.rows), d
+    drows = as_out(there.empty(shape, np.float32) if out is None else out, "out", shape, np.float32, read)
+    dbias: F32 = there.empty(len(checked.rows) if bias else 0, np.float32)
     backend.get(device).table_gradient(
         drows, dbias, checked.entry_ptr, checked.entries, *sources, backend.resolve_threads(n_threads)
     )
@@ -204,6 +211,8 @@ def table_add(
             memory with anything else.
         IndexError: an id beyond the table.
     """
+    given = {"dx": dx, "dcand": dcand, "dcand_bias": dcand_bias, "coef": coef, "h": h}
+    device = backend.place(device, dtable=dtable, dbias=dbias, **given)
     table = as_writable(dtable, "dtable")
     array = _as_ids(ids, len(table))
     total_bias = NONE if dbias is None else as_writable(dbias, "dbias", 1)
@@ -211,9 +220,9 @@ def table_add(
         raise ValueError(message("length of dbias", len(total_bias), f"the rows of dtable, {len(table)}"))
     sources = _sources(table.shape[1], len(array), dx, dcand, dcand_bias, coef, h)
     read = {"ids": array, "dx": sources.dx, "dcand": sources.dcand, "dcand_bias": sources.dcand_bias}
-    for name, given in (read | {"coef": sources.coef, "h": sources.h}).items():
-        check_apart(table, "dtable", given, name)
-        check_apart(total_bias, "dbias", given, name)
+    for name, array_read in (read | {"coef": sources.coef, "h": sources.h}).items():
+        check_apart(table, "dtable", array_read, name)
+        check_apart(total_bias, "dbias", array_read, name)
     check_apart(table, "dtable", total_bias, "dbias")
     backend.get(device).table_add(table, total_bias, array, *sources, backend.resolve_threads(n_threads))
     return dtable

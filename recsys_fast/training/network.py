@@ -102,7 +102,7 @@ class Network:
 
     def forward(self, batch: Any, packed: PackedBatch) -> Array:
         """Return the outputs ``(n_rows, width)``."""
-        x: Array = batch.items
+        x: Array = self.runtime.upload(batch.items)
         for block in self.blocks:
             x = block.forward(x, packed)
         return x
@@ -123,7 +123,7 @@ class Network:
         """
         row_ptr = getattr(batch, "row_ptr", None)
         row_ptr = np.array([0, self.n_rows(batch)], np.int64) if row_ptr is None else row_ptr
-        return PackedBatch(row_ptr, self.seed, self.steps, True)
+        return PackedBatch.on(self.runtime, row_ptr, self.seed, self.steps, True)
 
     def step(self, batch: Any) -> tuple[float, int]:
         """Move everything by the gradient of the batch's mean loss; return the loss as a sum, and its terms."""
@@ -144,7 +144,11 @@ class Network:
     # ---- what was learned, by name
 
     def arrays(self) -> dict[str, Array]:
-        """Return everything that training changes, not copied; the optimizer's part is there after the first step."""
+        """Return everything that training changes, in host memory; copies only where it lies on a device."""
+        return {name: self.runtime.to_host(array) for name, array in self.live().items()}
+
+    def live(self) -> dict[str, Array]:
+        """Return everything that training changes, where it lies; the optimizer's part is there from the first step."""
         found = {"parameters": self.parameters.values}
         for table in self.tables:
             found |= {table.name: table.values}
@@ -155,15 +159,16 @@ class Network:
         return found
 
     def restore(self, arrays: Mapping[str, Array], steps: int) -> None:
-        """Take over copies of what ``arrays`` returned after so many steps."""
+        """Take over copies of what ``arrays`` or ``live`` returned after so many steps."""
         self.steps = steps
-        current = self.arrays()
+        current = self.live()
         if arrays.keys() != current.keys():
             moments = {name: array for name, array in arrays.items() if name.startswith(_OPTIMIZER)}
-            self.optimizer.restore({name.removeprefix(_OPTIMIZER): array for name, array in moments.items()})
-            current = self.arrays()
+            state = {name.removeprefix(_OPTIMIZER): array for name, array in moments.items()}
+            self.optimizer.restore(state, self.runtime)
+            current = self.live()
         for name, array in current.items():
-            np.copyto(array, arrays[name])
+            self.runtime.fill(array, arrays[name])
 
 
 class NetworkTrainer:
@@ -204,8 +209,8 @@ class NetworkTrainer:
                 raise self._diverged(done, f"loss {loss}")
             total, n_terms, tokens = total + loss, n_terms + n, tokens + self.network.n_rows(batch)
         self.model._changed()
-        for name, array in self.network.arrays().items():
-            if not finite(array):
+        for name, array in self.network.live().items():
+            if not finite(array, self.network.runtime):
                 raise self._diverged(done, f"{name} inf or NaN")
         self.tokens_per_second = tokens / max(1e-9, time.perf_counter() - start)
         return total / n_terms if n_terms else 0.0
@@ -220,10 +225,11 @@ class NetworkTrainer:
         self._dirty = False
         if not self.model.is_fitted:
             return
-        for name, array in self.network.arrays().items():
+        runtime = self.network.runtime
+        for name, array in self.network.live().items():
             if name not in self._kept:
-                self._kept[name] = np.empty_like(array)
-            np.copyto(self._kept[name], array)
+                self._kept[name] = runtime.empty(*array.shape, dtype=array.dtype)
+            runtime.fill(self._kept[name], array)
         self._kept_steps = self.network.steps
 
     def rollback(self) -> None:
@@ -234,8 +240,10 @@ class NetworkTrainer:
         self._dirty = False
 
 
-def finite(array: Array) -> bool:
+def finite(array: Array, runtime: Runtime) -> bool:
     """Whether every number is finite and far enough from the largest for their squares to add up."""
     flat = array.reshape(-1)
+    if runtime.on_device:
+        return abs(float(runtime.run("square_sum", flat))) <= float(np.finfo(np.float32).max)
     with np.errstate(over="ignore", invalid="ignore"):
         return math.isfinite(float(np.dot(flat, flat)))

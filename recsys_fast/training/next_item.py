@@ -42,8 +42,8 @@ class NextItem:
 
     def _verified(self, network: Network, seen: Csr, batch: Any, packed: PackedBatch) -> NDArray[np.int32]:
         users = np.repeat(batch.users, np.diff(batch.row_ptr))
-        out = network.runtime.take(self, "negatives", (len(users), self.loss.n_negatives), np.int32)
-        network.runtime.run(
+        out = network.runtime.take(self, "negatives", (len(users), self.loss.n_negatives), np.int32, host=True)
+        network.runtime.run_on_host(
             "sample_negatives", out, users, seen.row_ptr, seen.col_idx, self.cdf, seen.n_cols,
             packed.seed ^ _NEGATIVES, packed.step,
         )  # fmt: skip

@@ -128,7 +128,7 @@ class Optimizer:
         self, runtime: Runtime, name: str, values: Array, gradient: Array, lr: float, step: int, grad_scale: float
     ) -> None:
         """Move ``values`` by a gradient of the same shape; ``step`` counts from 1, ``name`` is that of the state."""
-        m, v = (moment.reshape(-1) for moment in self._moments(name, values))
+        m, v = (moment.reshape(-1) for moment in self._moments(runtime, name, values))
         runtime.run(
             "optimizer_step", values.reshape(-1), gradient.reshape(-1), m, v, *self._numbers(lr), grad_scale, step
         )
@@ -145,8 +145,8 @@ class Optimizer:
         grad_scale: float,
     ) -> None:
         """Move ``values`` ``(n, d)`` or ``(n,)`` by the gradient of ``rows`` ``(R,)``, ascending."""
-        every = [values, *self._moments(name, values)]
-        table, m, v, drows = (x[:, None] if values.ndim == 1 else x for x in (*every, gradient))
+        every = [values, *self._moments(runtime, name, values)]
+        table, m, v, drows = (x.reshape(-1, 1) if values.ndim == 1 else x for x in (*every, gradient))
         runtime.run("optimizer_step_rows", table, m, v, rows, drows, self.sparse, *self._numbers(lr), grad_scale, step)
 
     def _numbers(self, lr: float) -> tuple[int, float, float, float, float, float, bool]:
@@ -155,7 +155,7 @@ class Optimizer:
         beta1 = self.betas[0] if KINDS[self.kind] == 2 else self.momentum
         return kind, lr, beta1, self.betas[1], self.eps, self.weight_decay, self.kind == "adamw"
 
-    def _moments(self, name: str, values: Array) -> tuple[Array, Array]:
+    def _moments(self, runtime: Runtime, name: str, values: Array) -> tuple[Array, Array]:
         """Return the state of ``values``, in their shape; empty arrays for what the optimizer does not keep."""
         adam = KINDS[self.kind] == 2
         wanted = {"m": adam or self.momentum > 0.0, "v": adam or self.kind == "adagrad"}
@@ -163,10 +163,10 @@ class Optimizer:
         for moment, needed in wanted.items():
             key = f"{name}.{moment}"
             if not needed:
-                found.append(np.empty((0,) * values.ndim, values.dtype))
+                found.append(runtime.empty(*(0,) * values.ndim))
                 continue
             if key not in self._state:
-                self._state[key] = np.zeros(values.shape, values.dtype)
+                self._state[key] = runtime.zeros(*values.shape)
             found.append(self._state[key])
         return found[0], found[1]
 
@@ -174,6 +174,12 @@ class Optimizer:
         """Return the state's arrays by name, not copied; empty before the first step."""
         return dict(self._state)
 
-    def restore(self, state: dict[str, Array]) -> None:
-        """Take over copies of what ``state`` returned; training goes on as if it had never stopped."""
-        self._state = {name: np.array(array, order="C") for name, array in state.items()}
+    def restore(self, state: dict[str, Array], runtime: Runtime | None = None) -> None:
+        """Take over copies of what ``state`` returned; training goes on as if it had never stopped.
+
+        They go to where ``runtime`` computes, for None to host memory.
+        """
+        if runtime is None:
+            self._state = {name: np.array(array, order="C") for name, array in state.items()}
+        else:
+            self._state = {name: runtime.copy(array) for name, array in state.items()}

@@ -9,12 +9,7 @@ namespace recsys_fast {
 // e^x; x is taken as the nearest number in [-87, 88], where the result is a normal float. NaN stays: a comparison with
 // it is false, and max and min give their second operand.
 RF_INLINE Vec exp(Vec x) {
-#if defined(__AVX512F__)  // one operation each: gcc 12 makes a comparison and a choice of the other form, in every
-                          // chain
-  x = _mm512_maskz_min_ps(0xFFFF, broadcast(88.0f), _mm512_maskz_max_ps(0xFFFF, broadcast(-87.0f), x));
-#else
   x = min(broadcast(88.0f), max(broadcast(-87.0f), x));
-#endif
   const Vec magic = broadcast(12582912.0f);  // 1.5 * 2^23: the sum's lowest bits are the nearest integer
   const Vec shifted = x * 1.44269504f + magic;
   const Vec r = x * 1.44269504f - (shifted - magic), r2 = r * r;

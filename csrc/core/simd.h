@@ -182,8 +182,14 @@ RF_INLINE uint32_t mask_eq(VecInt a, VecInt b) {
 #endif
 }
 
+// The second one where a number is NaN.
+#if defined(__AVX512F__)  // one operation: of the other form gcc 12 makes a comparison and a choice
+RF_INLINE Vec max(Vec a, Vec b) { return _mm512_maskz_max_ps(0xFFFF, a, b); }
+RF_INLINE Vec min(Vec a, Vec b) { return _mm512_maskz_min_ps(0xFFFF, a, b); }
+#else
 RF_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 RF_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+#endif
 RF_INLINE VecInt max(VecInt a, VecInt b) { return a > b ? a : b; }
 
 // Products of bytes, four to a lane: sum + a . b, a unsigned and b signed. VNNI multiplies 64 at once, but no level
@@ -262,6 +268,18 @@ RF_INLINE Vec gather(const float* table, VecInt index) {
   return _mm256_i32gather_ps(table, reinterpret_cast<__m256i>(index), 4);
 #else
   Vec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = table[index[i]];
+  return v;
+#endif
+}
+RF_INLINE VecInt gather(const int32_t* table, VecInt index) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<VecInt>(
+      _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xffff, reinterpret_cast<__m512i>(index), table, 4));
+#elif defined(__AVX2__)
+  return reinterpret_cast<VecInt>(_mm256_i32gather_epi32(table, reinterpret_cast<__m256i>(index), 4));
+#else
+  VecInt v;
   for (int i = 0; i < kLanes; ++i) v[i] = table[index[i]];
   return v;
 #endif

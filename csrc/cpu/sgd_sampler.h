@@ -62,17 +62,6 @@ RF_INLINE VecInt to_range_lanes(const uint32_t* words, int64_t n) {
   return reinterpret_cast<VecInt>(low | (high & uint64_t{0xFFFFFFFF00000000u}));
 }
 
-RF_INLINE VecInt members_of(const SgdBlock& block, VecInt rank) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<VecInt>(
-      _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xffff, reinterpret_cast<__m512i>(rank), block.members, 4));
-#else
-  VecInt ids;
-  for (int lane = 0; lane < kLanes; ++lane) ids[lane] = block.members[rank[lane]];
-  return ids;
-#endif
-}
-
 // Bit i of the result: lane i of `ids` is in the row.
 RF_INLINE uint32_t contained(const IdRow& row, VecInt ids) {
   constexpr int64_t kFew = 48;
@@ -95,7 +84,7 @@ RF_INLINE int draw_lanes(int32_t* out, int n, const SgdSampler& sampler, const I
   for (int at = 0; at < n_words; at += kLanes) {
     const uint32_t lanes = first_lanes(n_words - at);
     const VecInt rank = to_range_lanes(words + at, block.n);
-    const VecInt ids = block.members != nullptr ? members_of(block, rank) : rank;
+    const VecInt ids = block.members != nullptr ? gather(block.members, rank) : rank;
     const uint32_t good = ~contained(seen, ids) & lanes;
     found += compress(out + found, ids, good);
     rejected += __builtin_popcount(lanes & ~good);

@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kThreads) score_dh_kernel(float* parts, ScoreP
   const int64_t first_row = int64_t{blockIdx.x} * kTile, first_col = int64_t{blockIdx.y} * kTile, d = p.h.d;
   const int64_t first_item = blockIdx.z * depth, n_items = max(int64_t{0}, min(depth, p.rows.n - first_item));
   float sum[4][4] = {}, along = 0.0f;
-  tile_product<kTile, true, false>(
+  tile_product<kTile, false, true>(
       sum, along, panels, n_items, false,
       [&](int i, int64_t k) { return first_row + i < chunk.n ? chunk.row(first_row + i)[first_item + k] : 0.0f; },
       [&](int j, int64_t k) { return first_col + j < d ? p.rows.row(first_item + k)[first_col + j] : 0.0f; },

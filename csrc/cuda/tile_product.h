@@ -39,19 +39,6 @@ struct TilePlace {
   __device__ bool above() const { return col / 32 * 32 >= row / 16 * 16 + 16; }
 };
 
-// Which elements of a panel a thread brings: row i(e), column k(e).
-template <int kTile, bool kAlongDepth>
-struct TileFetch {
-  int first_i, first_k;
-  __device__ TileFetch() {
-    const int thread = static_cast<int>(threadIdx.x);
-    first_i = kAlongDepth ? thread / kTileDepth : thread % kTile;
-    first_k = kAlongDepth ? thread % kTileDepth : thread / kTile;
-  }
-  __device__ int i(int e) const { return kAlongDepth ? first_i + e * (kTileThreads<kTile> / kTileDepth) : first_i; }
-  __device__ int k(int e) const { return kAlongDepth ? first_k : first_k + e * (kTileThreads<kTile> / kTile); }
-};
-
 // Roots and reciprocals of positive normal numbers, to an ulp: the library's call a routine for the others, which costs
 // registers in the whole kernel.
 inline __device__ float tile_rsqrt(float x) {
@@ -69,17 +56,25 @@ inline __device__ float tile_sqrt(float x) {
 
 // sum[i][j] += left(row + i, k) right(col + j, k) over k < depth, and, for threads < kTile, along += coefficient(k)
 // right(thread, k). left, right: (int i < kTile, int64_t k) -> float, read ahead of the barrier, so no shared memory
-// that others write meanwhile. kAlongDepth: neighbouring threads read neighbouring k of left, not i; kRightAlongDepth:
-// of right. same: left is right, and what lies above the diagonal may be left out. All threads of the block take part.
-template <int kTile, bool kAlongDepth, bool kRightAlongDepth = kAlongDepth, class Left, class Right, class Coefficient>
+// that others write meanwhile. kAlongDepth: neighbouring threads read neighbouring k of right, not i; kLeftAlongDepth:
+// of left. same: left is right, and what lies above the diagonal may be left out. All threads of the block take part.
+template <int kTile, bool kAlongDepth, bool kLeftAlongDepth = kAlongDepth, class Left, class Right, class Coefficient>
 __device__ void tile_product(float (&sum)[4][4], float& along, Shared<float> panels, int64_t depth, bool same,
                              const Left& left, const Right& right, const Coefficient& coefficient) {
   constexpr int kThreads = kTileThreads<kTile>, kEach = kTile * kTileDepth / kThreads, kStride = kTileStride<kTile>;
   constexpr int kRight = kTileDepth * kStride, kCoefficients = 2 * kTileDepth * kStride;
   const int thread = static_cast<int>(threadIdx.x), left_at = same ? kRight : 0;
-  constexpr bool kAlike = kAlongDepth == kRightAlongDepth;  // one place for both: fewer registers
-  const TileFetch<kTile, kAlongDepth> from_left;
-  const TileFetch<kTile, kRightAlongDepth> from_right;
+  const int first_i = kAlongDepth ? thread / kTileDepth : thread % kTile;
+  const int first_k = kAlongDepth ? thread % kTileDepth : thread / kTile;
+  constexpr int kStepI = kAlongDepth ? kThreads / kTileDepth : 0, kStepK = kAlongDepth ? 0 : kThreads / kTile;
+  // Of left, where it is read in the other direction; one place for both takes fewer registers.
+  constexpr bool kAlike = kLeftAlongDepth == kAlongDepth;
+  const auto left_i = [&](int e) {
+    return kLeftAlongDepth ? thread / kTileDepth + e * (kThreads / kTileDepth) : thread % kTile;
+  };
+  const auto left_k = [&](int e) {
+    return kLeftAlongDepth ? thread % kTileDepth : thread / kTile + e * (kThreads / kTile);
+  };
   const TilePlace<kTile> place;
   const bool idle = same && place.above();
   const Shared<float4> vectors = panels.as<float4>();
@@ -88,10 +83,14 @@ __device__ void tile_product(float (&sum)[4][4], float& along, Shared<float> pan
   const auto fetch = [&](int64_t from) {
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
-      const int i = from_right.i(e), left_i = kAlike ? i : from_left.i(e);
-      const int64_t k = from + from_right.k(e), left_k = kAlike ? k : from + from_left.k(e);
+      const int i = first_i + e * kStepI;
+      const int64_t k = from + first_k + e * kStepK;
       next_right[e] = k < depth ? right(i, k) : 0.0f;
-      if (!same) next_left[e] = left_k < depth ? left(left_i, left_k) : 0.0f;
+      if constexpr (kAlike) {
+        if (!same) next_left[e] = k < depth ? left(i, k) : 0.0f;
+      } else {
+        if (!same) next_left[e] = from + left_k(e) < depth ? left(left_i(e), from + left_k(e)) : 0.0f;
+      }
     }
     if (thread < kTileDepth) next_coefficient = from + thread < depth ? coefficient(from + thread) : 0.0f;
   };
@@ -123,9 +122,9 @@ __device__ void tile_product(float (&sum)[4][4], float& along, Shared<float> pan
     __syncthreads();  // the panels before have been read
 #pragma unroll
     for (int e = 0; e < kEach; ++e) {
-      const int at = from_right.k(e) * kStride + from_right.i(e);
+      const int at = (first_k + e * kStepK) * kStride + first_i + e * kStepI;
       panels[kRight + at] = next_right[e];
-      if (!same) panels[kAlike ? at : from_left.k(e) * kStride + from_left.i(e)] = next_left[e];
+      if (!same) panels[kAlike ? at : left_k(e) * kStride + left_i(e)] = next_left[e];
     }
     if (thread < kTileDepth) panels[kCoefficients + thread] = next_coefficient;
     __syncthreads();

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.arguments import as_indices, as_number
+from recsys_fast.ops.arguments import as_indices, as_number, on_host
 from recsys_fast.ops.block_arguments import F32, I64, NO_ROWS, as_dropout, as_row_ptr, as_rows
 from recsys_fast.ops.gram import as_writable, home
 from recsys_fast.ops.negatives import counter
@@ -17,8 +17,8 @@ from recsys_fast.ops.topk import as_out
 
 
 def _as_row_ptr(row_ptr: ArrayLike | None, n_rows: int) -> I64:
-    """Return checked row pointers; None is one sequence."""
-    return np.array([0, n_rows], np.int64) if row_ptr is None else as_row_ptr(row_ptr, n_rows)
+    """Return checked row pointers in host memory; None is one sequence."""
+    return np.array([0, n_rows], np.int64) if row_ptr is None else as_row_ptr(on_host(row_ptr), n_rows)
 
 
 def _check_places(row_ptr: I64, n_positions: int) -> None:

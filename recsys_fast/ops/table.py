@@ -48,7 +48,7 @@ def _as_plan(plan: IdPlan) -> IdPlan:
     n = counter(given.n, "plan.n", 31)
     given = given._replace(rows=on_host(given.rows))
     entries = as_indices(given.entries, "plan.entries", 0, n)
-    pointers = as_row_ptr(given.entry_ptr, entries.size, name="plan.entry_ptr")
+    pointers = as_row_ptr(on_host(given.entry_ptr), entries.size, name="plan.entry_ptr")
     if entries.ndim != 1 or np.shape(given.rows) != (len(pointers) - 1,):
         got = f"rows {np.shape(given.rows)}, entry_ptr {pointers.shape}, entries {entries.shape}"
         raise ValueError(message("shapes of the plan", got, "(R,), (R + 1,) and one dimension"))

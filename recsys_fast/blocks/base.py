@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recsys_fast import backend
 from recsys_fast.device import on_device
+from recsys_fast.errors import NotSupportedError, message
 
 Array = NDArray[Any]
 
@@ -95,6 +96,17 @@ class Runtime:
         self._host = backend.get("auto") if self.on_device else self._backend
         self._operations: dict[str, Callable[..., Any]] = {}
         self._buffers: WeakKeyDictionary[object, dict[tuple[str, Any], Array]] = WeakKeyDictionary()
+
+    def stay_on_the_host(self, what: str) -> Self:
+        """Return the runtime, for networks whose steps do not run on CUDA.
+
+        Raises:
+            NotSupportedError: it computes there.
+        """
+        if self.on_device:
+            mend = "use device='auto'"
+            raise NotSupportedError(message(f"device of {what}", repr(self.device), "'cpu' or 'numba'", mend))
+        return self
 
     def run(self, operation: str, *arguments: Any) -> Any:
         """Run an operation on its flat arguments, without checks; backend and threads were chosen once and for all."""

@@ -43,6 +43,9 @@ class AttentionModel(NextItemLoss, SequenceModel):
     stride: int | None
     augmentation: dict[str, float] | None
 
+    def _has_kernels(self) -> bool:
+        return True
+
     def _check_params(self) -> None:
         super()._check_params()
         check_int("max_len", self.max_len, 1, MAX_LENGTH)

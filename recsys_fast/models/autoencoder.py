@@ -15,7 +15,8 @@ from recsys_fast.blocks.csr_dense import CsrRows
 from recsys_fast.blocks.embedding import ItemTable
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import F32, FactorModel
-from recsys_fast.models.network_model import ASKING, NetworkModel
+from recsys_fast.models.network_model import NetworkModel
+from recsys_fast.models.network_state import ASKING
 from recsys_fast.models.network_structure import Structured
 from recsys_fast.models.parameters import check_int
 from recsys_fast.ops import Csr

@@ -47,7 +47,7 @@ class BERT4Rec(AttentionModel):
         stride: of "sliding".
         augmentation: as of ``SASRec``.
         compute: as of ``SASRec``.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

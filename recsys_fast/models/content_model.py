@@ -14,10 +14,11 @@ from recsys_fast.blocks.base import Block
 from recsys_fast.blocks.heads import Head
 from recsys_fast.data.images import Images, as_augmentation, as_images
 from recsys_fast.errors import message
-from recsys_fast.models.content_state import ASKING, F32, ContentState, Shape
+from recsys_fast.models.content_state import F32, ContentState, Shape
 from recsys_fast.models.content_targets import as_targets, class_weights
 from recsys_fast.models.content_training import ContentBatches, ContentData, ContentEvaluator, ContentNetwork
 from recsys_fast.models.network_memory import count_parameters
+from recsys_fast.models.network_state import ASKING
 from recsys_fast.models.parameters import check_int, seed_from
 from recsys_fast.ops.fm_data import as_numbers
 from recsys_fast.training.callbacks import LogEvaluation, ProgressBar
@@ -89,7 +90,7 @@ class ContentModel(ContentState):
         self.history_, self.seed_ = {}, seed_from(self.random_state)
         self._image, self._n_outputs, self._offset, self._scale = data.images.shape, n_outputs, offset, scale
         self._keep_structure()
-        network = self._make_network()
+        network = self._new_network()
         network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
         trainer = self._trainer(network, data)
         train(self, trainer, self.n_epochs, history=self.history_, evaluator=evaluator, callbacks=chosen)
@@ -147,7 +148,7 @@ class ContentModel(ContentState):
         data = self._read(X, y, sample_weight, True)
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose, self._image)
         if last > self.n_epochs_:
-            network = self._make_network()
+            network = self._new_network()
             network.restore(*self._held())
             first, history, trainer = self.n_epochs_, self.history_, self._trainer(network, data)
             train(self, trainer, last, first=first, history=history, evaluator=evaluator, callbacks=chosen)

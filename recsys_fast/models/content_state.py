@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import os
-import threading
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast.blocks.base import Array, Block, Runtime
+from recsys_fast.blocks.base import Block, Runtime
 from recsys_fast.blocks.heads import HEADS, Head
 from recsys_fast.data.images import as_augmentation
 from recsys_fast.errors import message
 from recsys_fast.models.content_training import ContentNetwork
 from recsys_fast.models.network_memory import count_parameters
+from recsys_fast.models.network_state import NetworkState
 from recsys_fast.models.network_structure import Structured
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state
-from recsys_fast.models.state import Stateful
 from recsys_fast.ops.losses import REGRESSION
 from recsys_fast.training.optimizers import KINDS, SCHEDULES, Optimizer
 
 F32 = NDArray[np.float32]
 Shape = tuple[int, int, int]
 
-ASKING = threading.RLock()  # a network keeps its activations in memory of its own: one thread at a time may ask it
 _MAX_STEPS = 2**32
 
 
-class ContentState(Structured, Stateful):
+class ContentState(NetworkState[ContentNetwork]):
     """Base class of ``ContentModel``, which adds training and use."""
 
     _FIT: ClassVar[str] = "fit(X, y)"
@@ -57,8 +55,6 @@ class ContentState(Structured, Stateful):
     _n_outputs: int
     _offset: F32  # of another model's vectors; of length 0 where the targets are the caller's own
     _scale: float
-    _network: ContentNetwork | None = None
-    _stored: tuple[dict[str, Array], int]
 
     # ---- what a model supplies
 
@@ -93,51 +89,15 @@ class ContentState(Structured, Stateful):
 
     # ---- the network
 
-    def _make_network(self) -> ContentNetwork:
+    def _new_network(self) -> ContentNetwork:
         blocks, width = self._blocks(self._image)
         optimizer = Optimizer(
             self.optimizer, self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm,
             warmup_steps=self.warmup_steps, schedule=self.schedule, n_steps=self.warmup_steps + 1,
         )  # fmt: skip
         head = Head(width, self._n_outputs, self.head, self.loss)
-        return ContentNetwork(blocks, head, optimizer, Runtime(self.device, self.n_threads), seed=self.seed_)
-
-    def _net(self) -> ContentNetwork:
-        """Return the network; made of what a file or a copy of the model holds, where that is not done yet."""
-        self._check_unchanged()
-        if self._network is None:
-            with ASKING:
-                if self._network is None:
-                    network = self._make_network()
-                    network.restore(*self._stored)
-                    self._network = network
-                    del self._stored
-        return self._network
-
-    def _changed(self) -> None:
-        vars(self).pop("_cache", None)
-
-    def _held(self) -> tuple[dict[str, Array], int]:
-        """Return the network's arrays, not copied, and its steps."""
-        network = self._network
-        return self._stored if network is None else (network.arrays(), network.steps)
-
-    def copy_state(self) -> dict[str, Any]:
-        """Return a copy of the learned state, for ``restore_state``."""
-        state = super().copy_state()
-        arrays, steps = self._held()
-        return {**state, "_stored": ({name: array.copy() for name, array in arrays.items()}, steps)}
-
-    def restore_state(self, state: dict[str, Any]) -> None:
-        """Put a state that ``copy_state`` returned back."""
-        super().restore_state({name: value for name, value in state.items() if name != "_stored"})
-        self._net().restore(*state["_stored"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if state.pop("_network", None) is not None:
-            state["_stored"] = self._held()
-        return state
+        runtime = Runtime(self.device, self.n_threads).stay_on_the_host(type(self).__name__)
+        return ContentNetwork(blocks, head, optimizer, runtime, seed=self.seed_)
 
     # ---- files
 

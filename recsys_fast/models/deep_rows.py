@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recsys_fast.blocks.base import Array, Runtime
+from recsys_fast.blocks.base import Runtime
 from recsys_fast.blocks.field_table import FieldTable
 from recsys_fast.blocks.mlp import MLP
 from recsys_fast.errors import message
@@ -26,7 +25,7 @@ from recsys_fast.models.deep_rows_training import (
 )
 from recsys_fast.models.ffm import of_columns
 from recsys_fast.models.network_memory import count_parameters
-from recsys_fast.models.network_structure import Structured
+from recsys_fast.models.network_state import ASKING, NetworkState
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
 from recsys_fast.models.rows import RowModel, Rows
 from recsys_fast.models.sgd_factors import check_flag
@@ -40,11 +39,10 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
 _METRICS = {"logistic": ("log_loss", "auc"), "squared": ("rmse", "mae")}
-_LOCK = threading.Lock()  # a network keeps its activations in memory of its own: one thread at a time may ask it
 _MAX_FIELDS, _MAX_STEPS = 2**16, 2**32
 
 
-class DeepRowModel(Structured, RowModel):
+class DeepRowModel(NetworkState[RowNetwork], RowModel):
     """Common part of ``DeepFM``, ``WideDeep`` and ``FeatureMLP``; their docstrings describe it."""
 
     _learned: ClassVar[tuple[str, ...]] = ("seed_", "fields_", "n_fields_", "_seen", "_bounds")
@@ -77,8 +75,6 @@ class DeepRowModel(Structured, RowModel):
     _seen: NDArray[np.bool_]
     _bounds: tuple[float, float]
     _given: I32
-    _network: RowNetwork | None = None
-    _stored: tuple[dict[str, Array], int]
 
     def _check_params(self) -> None:
         check_int("n_factors", self.n_factors, 1, 4096)
@@ -119,56 +115,16 @@ class DeepRowModel(Structured, RowModel):
             scale=self.init_scale, regularization=self.regularization,
         )  # fmt: skip
 
-    def _make_network(self) -> RowNetwork:
+    def _new_network(self) -> RowNetwork:
+        runtime = Runtime(self.device, self.n_threads).stay_on_the_host(type(self).__name__)
         return RowNetwork(
             self._table(self.n_features_in_), self._mlp(self.n_fields_), Optimizer(self.optimizer, self.learning_rate),
-            Runtime(self.device, self.n_threads), seed=self.seed_, logistic=self.loss == "logistic",
-            regularization=self.hidden_regularization,
+            runtime, seed=self.seed_, logistic=self.loss == "logistic", regularization=self.hidden_regularization,
         )  # fmt: skip
-
-    def _net(self) -> RowNetwork:
-        """Return the network, made of what a file or a copy holds where that is not done yet; hold the lock."""
-        if self._network is None:
-            self._network = self._restored()
-            del self._stored
-        return self._network
-
-    def _restored(self) -> RowNetwork:
-        """Return a new network, as the present parameters want it, with copies of the arrays."""
-        network = self._make_network()
-        network.restore(*self._held())
-        return network
-
-    def _held(self) -> tuple[dict[str, Array], int]:
-        """Return the network's arrays, not copied, and its steps."""
-        network = self._network
-        return self._stored if network is None else (network.arrays(), network.steps)
-
-    def _changed(self) -> None:
-        """Forget what was derived from the learned state: nothing is."""
-
-    def copy_state(self) -> dict[str, Any]:
-        """Return a copy of the learned state (not of the training rows), for ``restore_state``."""
-        state = super().copy_state()
-        arrays, steps = self._held()
-        return {**state, "_stored": ({name: array.copy() for name, array in arrays.items()}, steps)}
-
-    def restore_state(self, state: dict[str, Any]) -> None:
-        """Put a state that ``copy_state`` returned back."""
-        super().restore_state({name: value for name, value in state.items() if name != "_stored"})
-        with _LOCK:
-            self._net().restore(*state["_stored"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if state.pop("_network", None) is not None:
-            state["_stored"] = self._held()
-        return state
 
     def _start(self, n_features: int) -> None:
         super()._start(n_features)
-        for name in ("_network", "_stored"):
-            vars(self).pop(name, None)
+        self._forget_network()
 
     # ---- rows
 
@@ -188,7 +144,7 @@ class DeepRowModel(Structured, RowModel):
         self._seen = inputs.column_counts(rows.matrix) > 0
         self._bounds = float(rows.targets.min()), float(rows.targets.max())
         self._keep_structure()
-        network = self._make_network()
+        network = self._new_network()
         network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
         network.table.values[~self._seen] = 0.0  # a feature nobody has seen says nothing
         bias = network.parameters.view(f"mlp.dense{len(self.hidden)}.b")
@@ -197,7 +153,7 @@ class DeepRowModel(Structured, RowModel):
 
     def _resume(self, rows: Rows) -> NetworkTrainer:
         self._check_unchanged(onwards=True)
-        network = self._restored()
+        network = self._restored(*self._held())
         seen = inputs.column_counts(rows.matrix) > 0
         fresh = seen & ~self._seen
         if fresh.any():
@@ -211,15 +167,13 @@ class DeepRowModel(Structured, RowModel):
         return self._trainer(network, rows)
 
     def _trainer(self, network: RowNetwork, rows: Rows) -> NetworkTrainer:
-        self._network = network
-        vars(self).pop("_stored", None)
+        self._take_network(network)
         return NetworkTrainer(self, network, RowBatches(rows, self.batch_size, self.seed_))
 
     # ---- use
 
     def _score(self, matrix: Csr) -> F32:
-        self._check_unchanged()
-        with _LOCK:
+        with ASKING:
             return self._net().scores_of(matrix)
 
     def _link(self, scores: F32) -> F32:

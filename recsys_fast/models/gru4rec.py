@@ -70,7 +70,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         batch_size: lanes, or without ``session_parallel`` the mean number of sequences of a step.
         n_epochs: passes over all sessions.
         compute: "float32" or "bfloat16" for the products of the loss, where the CPU has it.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba", or without ``session_parallel`` "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
@@ -156,6 +156,9 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         self.device = device
         self.n_threads = n_threads
         self.random_state = random_state
+
+    def _has_kernels(self) -> bool:
+        return not self.session_parallel  # whose states are picked by lanes, in host memory
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast.blocks.base import Array, Block, Runtime
+from recsys_fast.blocks.base import Block, Runtime
 from recsys_fast.blocks.embedding import ItemTable
 from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.fitting import Trainable
-from recsys_fast.models.network_structure import Structured
+from recsys_fast.models.network_state import NetworkState
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.training.network import Network, NetworkTrainer, Objective
 from recsys_fast.training.optimizers import KINDS, SCHEDULES, Optimizer
 
-_BUILDING = threading.Lock()
 
-#: networks keep their activations in memory of their own, so that one thread at a time may ask them
-ASKING = threading.Lock()
-
-
-class NetworkModel(Structured, Trainable):
+class NetworkModel(NetworkState[Network], Trainable):
     """Mixin for models that train a ``training.Network``; it comes before ``FactorModel`` or ``Recommender``.
 
     ``fit``, ``partial_fit``, ``resume``, ``resize`` and files are those of every model, over ``self._matrix``. A model
@@ -61,8 +55,6 @@ class NetworkModel(Structured, Trainable):
     random_state: Any
 
     seed_: int
-    _network: Network | None = None
-    _stored: tuple[dict[str, Array], int]
 
     # ---- what a model supplies
 
@@ -120,60 +112,19 @@ class NetworkModel(Structured, Trainable):
     # ---- the network
 
     def _runtime(self) -> Runtime:
-        return Runtime(self.device, self.n_threads)
+        runtime = Runtime(self.device, self.n_threads)
+        return runtime if self._has_kernels() else runtime.stay_on_the_host(type(self).__name__)
 
-    def _net(self) -> Network:
-        """Return the network; made of what a file or a copy of the model holds, where that is not done yet.
+    def _has_kernels(self) -> bool:
+        """Return whether every step of the network runs on CUDA."""
+        return False
 
-        Raises:
-            ValueError: a parameter that the network was built by has changed since.
-        """
-        self._check_unchanged()
-        if self._network is None:
-            with _BUILDING:
-                if self._network is None:
-                    self._network = self._restored(*self._stored)
-                    del self._stored
-        return self._network
-
-    def _restored(self, arrays: dict[str, Array], steps: int) -> Network:
-        """Return a new network, as the present parameters want it, with copies of these arrays."""
-        network = self._make_network(self._runtime())
-        network.restore(arrays, steps)
-        return network
-
-    def _changed(self) -> None:
-        """Forget what was derived from the learned state."""
-        vars(self).pop("_cache", None)
-
-    def _held(self) -> tuple[dict[str, Array], int]:
-        """Return the network's arrays, not copied, and its steps."""
-        with _BUILDING:
-            network = self._network
-            return self._stored if network is None else (network.arrays(), network.steps)
-
-    def copy_state(self) -> dict[str, Any]:
-        """Return a copy of the learned state (not of the training data), for ``restore_state``."""
-        arrays, steps = self._held() if self.is_fitted else ({}, 0)
-        copied = {name: array.copy() for name, array in arrays.items()}
-        return {**super().copy_state(), "_stored": (copied, steps)}
-
-    def restore_state(self, state: dict[str, Any]) -> None:
-        """Put a state that ``copy_state`` returned back."""
-        others = {name: value for name, value in state.items() if name != "_stored"}
-        super().restore_state(others)
-        self._net().restore(*state["_stored"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if state.pop("_network", None) is not None:
-            state["_stored"] = self._held()
-        return state
+    def _new_network(self) -> Network:
+        return self._make_network(self._runtime())
 
     def _start(self, user_items: Any) -> None:
         super()._start(user_items)
-        for name in ("_network", "_stored"):
-            vars(self).pop(name, None)
+        self._forget_network()
 
     # ---- training
 
@@ -188,7 +139,7 @@ class NetworkModel(Structured, Trainable):
     def _begin(self) -> NetworkTrainer:
         self.seed_ = seed_from(self.random_state)
         self._keep_structure()
-        network = self._make_network(self._runtime())
+        network = self._new_network()
         network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
         return self._trainer(network)
 
@@ -205,11 +156,6 @@ class NetworkModel(Structured, Trainable):
         self._take_network(network)
         return NetworkTrainer(self, network, batches)
 
-    def _take_network(self, network: Network) -> None:
-        self._network = network
-        vars(self).pop("_stored", None)
-        self._changed()
-
     def _update(self, users: NDArray[np.int32] | None, items: NDArray[np.int32] | None) -> None:
         side = "users" if users is not None else "items"
         what = f"{type(self).__name__} does not train single {side}"
@@ -221,7 +167,7 @@ class NetworkModel(Structured, Trainable):
         """Give new users and items rows as at the start of a training, with moments of zero."""
         self._check_unchanged(onwards=True)
         held, steps = self._held()
-        network = self._make_network(self._runtime())
+        network = self._new_network()
         key = np.array([self.seed_, n_items], np.uint64)
         network.initialise(np.random.Generator(np.random.Philox(key=key)))
         arrays, fresh = dict(held), network.arrays()

@@ -44,7 +44,7 @@ class NextItNet(NextItemLoss, SequenceModel):
         n_epochs: passes over all sequences.
         windows, stride: as of ``SASRec``.
         compute: as of ``SASRec``.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
@@ -127,6 +127,9 @@ class NextItNet(NextItemLoss, SequenceModel):
         self.device = device
         self.n_threads = n_threads
         self.random_state = random_state
+
+    def _has_kernels(self) -> bool:
+        return True
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -74,7 +74,7 @@ class SASRec(AttentionModel):
         augmentation: random changes of training sequences, such as ``{"crop": 0.2, "item_dropout": 0.1}``, see
             ``data.batches.Augmentation``; None for none.
         compute: "float32" or "bfloat16" for the products of losses over shared or all items, where the CPU has it.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -15,7 +15,7 @@ from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.base import Recommendations
 from recsys_fast.models.factors import F32
-from recsys_fast.models.network_model import ASKING
+from recsys_fast.models.network_state import ASKING
 from recsys_fast.models.parameters import check_int
 from recsys_fast.models.sequence_inputs import (
     Packed,

@@ -17,7 +17,8 @@ from recsys_fast.blocks.tower import Tower
 from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import FactorModel, unit_rows
-from recsys_fast.models.network_model import ASKING, NetworkModel
+from recsys_fast.models.network_model import NetworkModel
+from recsys_fast.models.network_state import ASKING
 from recsys_fast.models.sgd_features import Side, as_scipy, check_features, without_interactions
 from recsys_fast.models.sgd_tables import pack_features, read_features
 from recsys_fast.models.two_tower_training import Inputs, PairBatches, TwoTowerNetwork

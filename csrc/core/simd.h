@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__x86_64__)
@@ -239,47 +240,29 @@ RF_INLINE VecWide multiply_low(VecWide a, VecWide b) {
 }
 
 // Writes the lanes of v whose bit is set to out, in order, and may write up to kLanes elements. Returns their number.
-RF_INLINE int compress(float* out, Vec v, uint32_t bits) {
-#if defined(__AVX512F__)
-  _mm512_storeu_ps(out, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), v));
-  return __builtin_popcount(bits);
-#else
-  float* at = out;
-  for (; bits != 0; bits &= bits - 1) *at++ = v[__builtin_ctz(bits)];
-  return static_cast<int>(at - out);
-#endif
-}
-RF_INLINE int compress(int32_t* out, VecInt v, uint32_t bits) {
+template <class T, class V>
+RF_INLINE int compress(T* out, V v, uint32_t bits) {
 #if defined(__AVX512F__)
   _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), reinterpret_cast<__m512i>(v)));
   return __builtin_popcount(bits);
 #else
-  int32_t* at = out;
+  T* at = out;
   for (; bits != 0; bits &= bits - 1) *at++ = v[__builtin_ctz(bits)];
   return static_cast<int>(at - out);
 #endif
 }
 
 // table[index[i]] in lane i.
-RF_INLINE Vec gather(const float* table, VecInt index) {
+template <class T, class V = std::conditional_t<std::is_same_v<T, float>, Vec, VecInt>>
+RF_INLINE V gather(const T* table, VecInt index) {
 #if defined(__AVX512F__)
-  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xffff, reinterpret_cast<__m512i>(index), table, 4);
+  const __m512i zero = _mm512_setzero_si512(), at = reinterpret_cast<__m512i>(index);
+  return reinterpret_cast<V>(_mm512_mask_i32gather_epi32(zero, 0xffff, at, table, 4));
 #elif defined(__AVX2__)
-  return _mm256_i32gather_ps(table, reinterpret_cast<__m256i>(index), 4);
+  return reinterpret_cast<V>(
+      _mm256_i32gather_epi32(reinterpret_cast<const int*>(table), reinterpret_cast<__m256i>(index), 4));
 #else
-  Vec v;
-  for (int i = 0; i < kLanes; ++i) v[i] = table[index[i]];
-  return v;
-#endif
-}
-RF_INLINE VecInt gather(const int32_t* table, VecInt index) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<VecInt>(
-      _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), 0xffff, reinterpret_cast<__m512i>(index), table, 4));
-#elif defined(__AVX2__)
-  return reinterpret_cast<VecInt>(_mm256_i32gather_epi32(table, reinterpret_cast<__m256i>(index), 4));
-#else
-  VecInt v;
+  V v;
   for (int i = 0; i < kLanes; ++i) v[i] = table[index[i]];
   return v;
 #endif

@@ -31,7 +31,13 @@ struct Batch {
   }
   RecurrentLayer layer() const {
     const auto n = static_cast<int64_t>(row_ptr.size()) - 1;
-    return {{x.data(), row_ptr.data(), n, d}, h0.data(), w_x.data(), w_h.data(), bias.data(), bias.data(), n_hidden};
+    return {{x.data(), row_ptr.data(), n, d, row_ptr.back()},
+            h0.data(),
+            w_x.data(),
+            w_h.data(),
+            bias.data(),
+            bias.data(),
+            n_hidden};
   }
 };
 

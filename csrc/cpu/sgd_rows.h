@@ -138,14 +138,19 @@ class PlainRows {
     if (p_.items.bias == nullptr) return;
     for (int64_t m = 0; m < n; ++m) out[m] += p_.items.bias[items[m]];
   }
-  // The same of n <= kLanes items, in lanes; there are kLanes ids, and lanes from n on hold anything.
-  RF_INLINE Vec score_lanes(const int32_t* items, int64_t) const {
+  // The same of 1 <= n <= kLanes items, in lanes; those from n on hold the first one's, as another worker may be moving
+  // any row that is not of this visit.
+  RF_INLINE Vec score_lanes(const int32_t* items, int64_t n) const {
     Vec sum[kLanes];
     const float* at[kLanes];
-    for (int r = 0; r < kLanes; ++r) at[r] = row_of(items[r]);
+    int32_t ids[kLanes];
+    for (int r = 0; r < kLanes; ++r) {
+      ids[r] = items[r < n ? r : 0];
+      at[r] = row_of(ids[r]);
+    }
     row_products<kLanes, V>(sum, u_, at, d_);
     const Vec out = lane_sums(sum);
-    return p_.items.bias == nullptr ? out : out + gather(p_.items.bias, recsys_fast::load(items));
+    return p_.items.bias == nullptr ? out : out + gather(p_.items.bias, recsys_fast::load(ids));
   }
 
   RF_INLINE void prefetch_user(int32_t user) const {

@@ -24,12 +24,15 @@ BLOCK = {64: 64}  # columns of a subspace; 32 otherwise
 class Ours:
     """One epoch at a time through the public operations, exactly as ``ALS.fit`` does it."""
 
-    def __init__(self, matrix: Any, d: int, solver: str, n_threads: int, device: str = "auto") -> None:
+    def __init__(
+        self, matrix: Any, d: int, solver: str, n_threads: int, device: str = "auto", items: Any = None
+    ) -> None:
         self.users = ops.as_csr(matrix)._replace(values=None)
         self.items = ops.csr_transpose(self.users)
-        rng = np.random.default_rng(0)
+        if items is None:
+            items = 0.1 / np.sqrt(d) * np.random.default_rng(0).standard_normal((matrix.shape[1], d))
         self.x = np.zeros((matrix.shape[0], d), np.float32)
-        self.y = (0.1 / np.sqrt(d) * rng.standard_normal((matrix.shape[1], d))).astype(np.float32)
+        self.y = np.array(items, np.float32, order="C")
         self.options: dict[str, Any] = {
             "solver": solver, "n_steps": 3 if solver == "cg" else 1, "block_size": BLOCK.get(d, 32),
             "unobserved_weight": UNOBSERVED, "regularization": REGULARIZATION, "nu": NU,
@@ -122,13 +125,14 @@ def main() -> None:
     report = harness.Report(options)
     for d in options.factors:
         for solver in options.solvers:
-            ours = Ours(matrix, d, solver, options.threads)
+            model = irspack_model(matrix, d, solver, options.threads) if "irspack" in options.peers else None
+            start = None if model is None else model.get_item_embedding()  # the same for all, so that losses compare
+            ours = Ours(matrix, d, solver, options.threads, items=start)
             contestants = {"recsys_fast": ours.epoch}
-            model = None
             if options.numba:
-                contestants["recsys_fast numba"] = Ours(matrix, d, solver, options.threads, "numba").epoch
-            if "irspack" in options.peers:
-                model = irspack_model(matrix, d, solver, options.threads)
+                numba = Ours(matrix, d, solver, options.threads, "numba", start)
+                contestants["recsys_fast numba"] = numba.epoch
+            if model is not None:
                 contestants["irspack"] = model.run_epoch
             if "implicit" in options.peers and solver != "subspace":
                 contestants["implicit"] = implicit_epoch(matrix, d, solver, options.threads)

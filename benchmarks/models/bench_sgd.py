@@ -23,7 +23,7 @@ from benchmarks import data, harness
 from benchmarks.models.folds import folds
 from benchmarks.models.sgd_peers import Cornac, Implicit, LibMf, LightFm, Ours, ranking
 
-RATES = {"bpr": (0.05, 0.01), "warp": (0.01, 0.05), "logistic": (0.05, 0.01), "ratings": (0.02, 0.05)}
+RATES = {"bpr": (0.05, 0.01), "warp": (0.01, 1.0), "logistic": (0.05, 0.01), "ratings": (0.02, 0.05)}
 NEGATIVES = 30  # of logistic factorization, implicit's default
 TURN = 4  # epochs
 

@@ -19,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="gowalla")
     parser.add_argument("--factors", type=int, default=64)
+    parser.add_argument("--solver", default="cg", choices=["cg", "cholesky"])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--k", type=int, default=20)
@@ -28,10 +29,10 @@ def main() -> None:
     rows: dict[str, list[list[float]]] = {"recsys_fast": [], "irspack": []}
     for seed in range(options.seeds):
         model = rf.ALS(
-            options.factors, unobserved_weight=UNOBSERVED, regularization=REGULARIZATION, nu=NU, solver="cg",
-            n_epochs=options.epochs, random_state=seed,
+            options.factors, unobserved_weight=UNOBSERVED, regularization=REGULARIZATION, nu=NU,
+            solver=options.solver, n_epochs=options.epochs, random_state=seed,
         ).fit(train)  # fmt: skip
-        peer = irspack_model(train, options.factors, "cg", 2, seed)
+        peer = irspack_model(train, options.factors, options.solver, 2, seed)
         for _ in range(options.epochs):
             peer.run_epoch()
         tables = {

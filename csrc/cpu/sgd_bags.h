@@ -17,6 +17,7 @@ template <class Optimizer_>
 class BagRows {
  public:
   using Optimizer = Optimizer_;
+  static constexpr bool kBags = true;
   static constexpr bool kLazyUser = Optimizer::kState == 0;
 
   static size_t scratch_bytes(const SgdProblem& problem, int64_t) {

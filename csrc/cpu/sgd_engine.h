@@ -103,12 +103,14 @@ SgdTotals sgd_by_cells(const SgdProblem& problem, int n_blocks, const double* cd
 template <class Loss>
 SgdTotals sgd_run(const SgdProblem& problem, const double* cdf, bool whole_rows,
                   const typename Loss::Parameters& parameters, int n_threads) {
-  const bool bags = problem.users.features.row_ptr != nullptr || problem.items.features.row_ptr != nullptr;
-  const int n_blocks = SgdPlan::n_blocks(problem.data.n_rows, problem.data.n_cols, Loss::kRowsPerBlock);
-  if (n_blocks == 1 || bags || whole_rows || !problem.deterministic || problem.frozen == SgdFrozen::kItems) {
-    return sgd_by_rows<Loss>(problem, cdf, parameters, n_threads);
+  // Features are shared across blocks.
+  if constexpr (!Loss::Rows_::kBags) {
+    const int n_blocks = SgdPlan::n_blocks(problem.data.n_rows, problem.data.n_cols, Loss::kRowsPerBlock);
+    if (n_blocks > 1 && !whole_rows && problem.deterministic && problem.frozen != SgdFrozen::kItems) {
+      return sgd_by_cells<Loss>(problem, n_blocks, cdf, parameters, n_threads);
+    }
   }
-  return sgd_by_cells<Loss>(problem, n_blocks, cdf, parameters, n_threads);
+  return sgd_by_rows<Loss>(problem, cdf, parameters, n_threads);
 }
 
 // Picks the rows: bags where there are features; the widths that most models have are compiled for plain SGD.
@@ -124,11 +126,14 @@ SgdTotals sgd_epoch(const SgdProblem& p, const double* cdf, bool whole_rows, con
   if (p.users.features.row_ptr != nullptr || p.items.features.row_ptr != nullptr) {
     return run_optimizer.template operator()<BagRows>();
   }
-  if (p.optimizer == SgdOptimizer::kSgd && p.items.rows.d == 64) {
-    return run.template operator()<PlainRows<PlainSgd, 64 / kLanes>>();
-  }
-  if (p.optimizer == SgdOptimizer::kSgd && p.items.rows.d == 128) {
-    return run.template operator()<PlainRows<PlainSgd, 128 / kLanes>>();
+  // Not for lanes so narrow that a row is as many instructions as the loop around them is worth.
+  if constexpr (kLanes >= 8) {
+    if (p.optimizer == SgdOptimizer::kSgd && p.items.rows.d == 64) {
+      return run.template operator()<PlainRows<PlainSgd, 64 / kLanes>>();
+    }
+    if (p.optimizer == SgdOptimizer::kSgd && p.items.rows.d == 128) {
+      return run.template operator()<PlainRows<PlainSgd, 128 / kLanes>>();
+    }
   }
   return run_optimizer.template operator()<AnyWidth>();
 }

@@ -99,6 +99,7 @@ template <class Optimizer_, int V>
 class PlainRows {
  public:
   using Optimizer = Optimizer_;
+  static constexpr bool kBags = false;
 
   // most_items: the largest sample.
   static size_t scratch_bytes(const SgdProblem&, int64_t most_items) {

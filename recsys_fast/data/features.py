@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -17,14 +15,13 @@ from recsys_fast.data.feature_columns import KINDS, Categorical, Column
 from recsys_fast.data.feature_encoders import Encoder, Entries, fit_column, restore_column
 from recsys_fast.data.feature_input import Table
 from recsys_fast.data.id_map import IdMap
-from recsys_fast.errors import ModelFormatError, NotFittedError, message
-from recsys_fast.serialization import replacing
+from recsys_fast.data.json_files import read_json, write_json
+from recsys_fast.errors import NotFittedError, message
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 _FORMAT = "recsys_fast.features/1"
-_MAX_FILE = 1 << 30
 
 
 class SideFeatures(NamedTuple):
@@ -232,9 +229,7 @@ class FeatureBuilder:
             {"kind": kinds[type(one.column)], "params": dataclasses.asdict(one.column), "state": one.state()}
             for one in self._encoders
         ]
-        text = json.dumps({"format": _FORMAT, "columns": columns}, allow_nan=False, indent=1)
-        with replacing(Path(os.path.realpath(path))) as file:
-            file.write(text.encode("utf-8", "surrogatepass"))
+        write_json(path, {"format": _FORMAT, "columns": columns})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FeatureBuilder:
@@ -244,24 +239,16 @@ class FeatureBuilder:
             ModelFormatError: not such a file, or damaged.
             OSError: it cannot be read.
         """
-        file = Path(path)
-        try:
-            if file.stat().st_size > _MAX_FILE:
-                raise ValueError(message("size", file.stat().st_size, f"at most {_MAX_FILE} bytes"))
-            content = json.loads(file.read_bytes().decode("utf-8", "surrogatepass"))
-            if (
-                not isinstance(content, dict)
-                or content.get("format") != _FORMAT
-                or set(content) != {"format", "columns"}
-            ):
-                raise ValueError(message("format", repr(content)[:80], f"a file of format {_FORMAT}"))
-            encoders = [_restored(entry) for entry in content["columns"]]
-            builder = cls([encoder.column for encoder in encoders])
-            builder._declared()
-            builder._take(encoders)
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            what = f"{os.fspath(path)} is no file of features ({error})"
-            raise ModelFormatError(message(what, mend="save it again")) from None
+        return read_json(path, "features", cls._from_content)
+
+    @classmethod
+    def _from_content(cls, content: Any) -> FeatureBuilder:
+        if not isinstance(content, dict) or content.get("format") != _FORMAT or set(content) != {"format", "columns"}:
+            raise ValueError(message("format", repr(content)[:80], f"a file of format {_FORMAT}"))
+        encoders = [_restored(entry) for entry in content["columns"]]
+        builder = cls([encoder.column for encoder in encoders])
+        builder._declared()
+        builder._take(encoders)
         return builder
 
     def __repr__(self) -> str:

@@ -10,7 +10,6 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -18,14 +17,13 @@ from numpy.typing import NDArray
 
 from recsys_fast import ops
 from recsys_fast.data.columns import is_missing
-from recsys_fast.errors import ModelFormatError, NotFittedError, message
-from recsys_fast.serialization import replacing
+from recsys_fast.data.json_files import read_json, write_json
+from recsys_fast.errors import NotFittedError, message
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 _FORMAT = "recsys_fast.texts/1"
-_MAX_FILE = 1 << 30
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _UNKNOWN, _NORMS = ("ignore", "token"), ("none", "l1", "l2")
 
@@ -281,8 +279,7 @@ class TextEncoder:
         self._check_fitted()
         idf = None if self._idf is None else self._idf.tolist()
         content = {"format": _FORMAT, "params": self._params(), "tokens": self.tokens_, "idf": idf}
-        with replacing(Path(os.path.realpath(path))) as file:
-            file.write(json.dumps(content, allow_nan=False).encode())
+        write_json(path, content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextEncoder:
@@ -292,15 +289,7 @@ class TextEncoder:
             ModelFormatError: not such a file, or damaged.
             OSError: it cannot be read.
         """
-        file = Path(path)
-        try:
-            if file.stat().st_size > _MAX_FILE:
-                raise ValueError(message("size", file.stat().st_size, f"at most {_MAX_FILE} bytes"))
-            encoder = cls._restored(json.loads(file.read_bytes().decode()))
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            what = f"{os.fspath(path)} is no file of a TextEncoder ({error})"
-            raise ModelFormatError(message(what, mend="save it again")) from None
-        return encoder
+        return read_json(path, "a TextEncoder", cls._restored)
 
     @classmethod
     def _restored(cls, content: Any) -> TextEncoder:

@@ -9,6 +9,7 @@ from recsys_fast.models.caser import Caser
 from recsys_fast.models.content_catalogue import ExtendedCatalogue
 from recsys_fast.models.content_cnn import ContentCNN
 from recsys_fast.models.content_knn import ContentKNN
+from recsys_fast.models.content_rnn import ContentRNN
 from recsys_fast.models.deep_fm import DeepFM
 from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
@@ -52,6 +53,7 @@ __all__ = [
     "Caser",
     "ContentCNN",
     "ContentKNN",
+    "ContentRNN",
     "DeepFM",
     "ExtendedCatalogue",
     "FactorModel",

@@ -61,11 +61,6 @@ class Trainable(Stateful):
     def _grow(self, n_users: int, n_items: int) -> None:
         """Give new users and items the state of those without interactions; ``self._matrix`` has grown already."""
 
-    @classmethod
-    @abstractmethod
-    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Self:
-        """Return the model that a file holds."""
-
     # ---- training
 
     def fit(

@@ -42,5 +42,8 @@ ROW_MODELS = {
     "WideDeep": "recsys_fast.models.wide_deep",
 }
 
-#: models of content: arrays of images or feature rows
-CONTENT_MODELS = {"ContentCNN": "recsys_fast.models.content_cnn"}
+#: models of content: images, rows of numbers, texts
+CONTENT_MODELS = {
+    "ContentCNN": "recsys_fast.models.content_cnn",
+    "ContentRNN": "recsys_fast.models.content_rnn",
+}

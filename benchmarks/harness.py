@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -55,6 +55,40 @@ def arguments(description: str | None, data: str = "gowalla") -> argparse.Argume
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     return parser
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Return the name and the value of "name=value": what JSON makes of it, else the text."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value.lower())
+    except json.JSONDecodeError:
+        return name, value
+
+
+def over_seeds(
+    found: Sequence[dict[str, float]], seconds: list[float], published: dict[str, float] | None = None
+) -> Figure:
+    """Return the mean and the deviation of every metric over seeds, and what is published of it.
+
+    Args:
+        found: metrics of each seed.
+        seconds: that each fit took.
+        published: by the same names; None for nothing.
+    """
+    figure = Figure("recsys_fast", seconds)
+    for name in found[0]:
+        numbers = [one[name] for one in found]
+        figure.quality |= {name: statistics.fmean(numbers), f"{name} std": statistics.pstdev(numbers)}
+        if published and name in published:
+            figure.quality[f"{name} published"] = published[name]
+    return figure
+
+
+def seed_line(name: str, seed: int, found: dict[str, float], seconds: float) -> str:
+    """Return what one seed reached, as a line."""
+    numbers = "  ".join(f"{metric} {number:.4f}" for metric, number in found.items())
+    return f"{name:<12} seed {seed}  {numbers}  fit {seconds:.0f} s"
 
 
 class Report:

@@ -1,10 +1,11 @@
 """Quality of GMF, MLPRec and NeuMF: on the NCF split of ML-1M with its negatives, beside ALS, BPR and EASE; on Gowalla.
 
-``--curve`` prints the metrics every so many epochs on a validation part (the last interaction of each user in
-the training data, a random one on Gowalla) instead of the test items: what the numbers of epochs below were chosen by.
+The number of epochs of the networks is chosen on a validation part of the training data (the last interaction of each
+user; on Gowalla a fifth of those of every tenth user) by NDCG over all items; then each seed is fitted to all of the
+training data, and measured on the test items. ``--search`` only does the first.
 
-python -m benchmarks.models.quality_ncf ml-1m --seeds 3
-python -m benchmarks.models.quality_ncf gowalla --seeds 3
+python -m benchmarks.models.quality_ncf ml-1m --seeds 3 --save quality_ncf_ml1m
+python -m benchmarks.models.quality_ncf gowalla --seeds 3 --save quality_neumf_gowalla
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import argparse
 import time
 from typing import Any
 
-import numpy as np
-from scipy import sparse
-
 import recsys_fast as rf
+from benchmarks import harness
+from recsys_fast.models.ncf_model import NcfModel
 
-_LAYERS = (64, 32, 16, 8)
+# 32 "predictive factors" of the paper: the width of GMF and of the MLP's last layer, with which it states .726/.445
+_LAYERS = (128, 64, 32)
 _ADAM: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 1024}
+#: the networks' numbers of epochs are the largest
 ML1M: dict[str, tuple[Any, dict[str, Any]]] = {
-    "gmf": (rf.GMF, {"d": 8, "n_epochs": 40, **_ADAM}),
+    "gmf": (rf.GMF, {"d": 32, "n_epochs": 30, **_ADAM}),
     "mlp": (rf.MLPRec, {"layers": _LAYERS, "n_epochs": 30, **_ADAM}),
-    "neumf": (rf.NeuMF, {"d": 8, "layers": _LAYERS, "n_epochs": 15, **_ADAM}),
+    "neumf": (rf.NeuMF, {"d": 32, "layers": _LAYERS, "n_epochs": 30, **_ADAM}),
+    # goes on from the first two
+    "pretrained": (rf.NeuMF, {"d": 32, "layers": _LAYERS, "optimizer": "sgd", "learning_rate": 0.1, "n_epochs": 20}),
     "als": (rf.ALS, {"n_factors": 64, "n_epochs": 15}),
     "bpr": (rf.BPR, {"n_factors": 64, "learning_rate": 0.1, "regularization": 0.01, "n_epochs": 60}),
     "ease": (rf.EASE, {"regularization": 300.0}),
@@ -31,72 +35,88 @@ ML1M: dict[str, tuple[Any, dict[str, Any]]] = {
 GOWALLA: dict[str, tuple[Any, dict[str, Any]]] = {
     "neumf": (
         rf.NeuMF,
-        {"d": 64, "layers": (128, 64, 32), "learning_rate": 2e-3, "batch_size": 8192, "n_epochs": 40},
+        {"d": 64, "layers": (64, 32, 16), "learning_rate": 2e-3, "batch_size": 8192, "n_epochs": 40},
     ),
 }
-#: how the pre-trained NeuMF goes on
-TUNED: dict[str, Any] = {"d": 8, "layers": _LAYERS, "optimizer": "sgd", "learning_rate": 0.1, "n_epochs": 10}
+#: He et al. 2017, and the BARS leaderboard
+PUBLISHED = {
+    "ml-1m": {
+        "neumf": {"hr@10": 0.701, "ndcg@10": 0.425},
+        "pretrained": {"hr@10": 0.726, "ndcg@10": 0.445},
+    },
+    "gowalla": {"neumf": {"recall@20": 0.1399, "ndcg@20": 0.1212}},
+}
 
 
-def make(name: str, options: argparse.Namespace, seed: int, train: Any) -> Any:
-    """Return a fitted model."""
-    known = ML1M if options.data == "ml-1m" else GOWALLA
-    if name == "pretrained":
-        gmf, mlp = (make(part, options, seed, train) for part in ("gmf", "mlp"))
-        return rf.NeuMF(random_state=seed, n_threads=options.threads, **TUNED).fit(train, pretrained=(gmf, mlp))
-    kind, parameters = known[name]
-    own = {} if kind is rf.EASE else {"random_state": seed}
-    return kind(n_threads=options.threads, **own, **parameters).fit(train)
+class Models:
+    """Fitted models by name and seed; those that another one goes on from are fitted once.
+
+    Args:
+        options: of the command line.
+        train: what they are fitted to.
+        valid: what networks stop early by; None for a number of epochs that is known.
+        epochs: that number by name, where it is not the one of the settings.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, train: Any, valid: Any = None, epochs: dict[str, int] | None = None
+    ) -> None:
+        self.options, self.train, self.valid, self.epochs = options, train, valid, epochs or {}
+        self.known = ML1M if options.data == "ml-1m" else GOWALLA
+        self._kept: dict[tuple[str, int], tuple[Any, float]] = {}
+
+    def networks(self, names: list[str]) -> list[str]:
+        """Return those of the names whose number of epochs is chosen, after those that they go on from."""
+        wanted = {*names, *(("gmf", "mlp") if "pretrained" in names else ())}
+        return [name for name, (kind, _) in self.known.items() if name in wanted and issubclass(kind, NcfModel)]
+
+    def get(self, name: str, seed: int) -> tuple[Any, float]:
+        """Return a fitted model, and the seconds that it took."""
+        if (name, seed) in self._kept:
+            return self._kept[name, seed]
+        kind, parameters = self.known[name]
+        more: dict[str, Any] = {}
+        if issubclass(kind, NcfModel):
+            parameters = {**parameters, **dict(self.options.set)}
+            parameters["n_epochs"] = self.epochs.get(name, parameters["n_epochs"])
+        if self.valid is not None:
+            monitor = "ndcg@10" if self.options.data == "ml-1m" else "ndcg@20"
+            stopping = rf.EarlyStopping(monitor, patience=self.options.patience)
+            more = {"eval_set": self.valid, "callbacks": [stopping, rf.LogEvaluation((monitor,))]}
+        if name == "pretrained":
+            more["pretrained"] = tuple(self.get(part, seed)[0] for part in ("gmf", "mlp"))
+        own = {} if kind is rf.EASE else {"random_state": seed}
+        model, start = kind(n_threads=self.options.threads, **parameters, **own), time.perf_counter()
+        found = model.fit(self.train, **more), time.perf_counter() - start
+        if name in ("gmf", "mlp"):
+            self._kept[name, seed] = found
+        return found
 
 
-def held_out(sets: Any) -> tuple[Any, Any]:
-    """Return the training data without the last interaction of each user (a random one, where times are not known),
-    and those."""
-    csr, timed = sets.train.csr, sets.train.timestamps is not None
-    coo, lengths = csr.tocoo(), np.diff(csr.indptr)
-    if timed:
-        sequences = rf.Sequences.from_interactions(sets.train)
-        chosen = coo.col == sequences.items[np.maximum(sequences.row_ptr[1:] - 1, 0)][coo.row]
-    else:
-        chosen = np.zeros(csr.nnz, bool)
-        places = csr.indptr[:-1] + np.random.default_rng(0).integers(0, np.maximum(lengths, 1))
-        chosen[places[lengths > 1]] = True
-    parts = [sparse.csr_array((coo.data[k], (coo.row[k], coo.col[k])), shape=csr.shape) for k in (~chosen, chosen)]
-    return parts[0], parts[1]
-
-
-def measure(model: Any, train: Any, test: Any, options: argparse.Namespace, negatives: Any) -> tuple[float, float]:
-    """Return HR@10 and NDCG@10 among the negatives, or Recall@20 and NDCG@20 among all items."""
-    how = {"n_threads": options.threads}
+def choose(names: list[str], options: argparse.Namespace, data: Any) -> dict[str, int]:
+    """Return the number of epochs of each network, chosen on a part of the training data."""
     if options.data == "ml-1m":
-        report = rf.evaluation.evaluate(model, train, test, ("hit_rate", "ndcg"), (10,), negatives=negatives, **how)
+        train, valid = rf.splits.leave_one_out(data)
     else:
-        report = rf.evaluation.evaluate(model, train, test, ("recall", "ndcg"), (20,), **how)
-    first, second = list(report.values())[:2]
-    return float(first), float(second)
+        held = rf.splits.held_out_users(data, 0.1, target_fraction=0.2, random_state=0)
+        train, valid = rf.splits.join(held.train, held.fold_in), held.target
+    models, epochs = Models(options, train, valid), {}
+    for name in models.networks(names):
+        model, seconds = models.get(name, 0)
+        best = {metric: numbers[-1] for metric, numbers in model.history_.items() if metric != "loss"}
+        print(harness.seed_line(name, 0, best, seconds) + f"  epoch {model.n_epochs_}", flush=True)
+        epochs[name] = model.n_epochs_
+    return epochs
 
 
-def curve(name: str, options: argparse.Namespace, sets: Any) -> None:
-    """Print the metrics of a model every ``options.curve`` epochs, on a part of the training data."""
-    own, valid = held_out(sets)
-    negatives = 99 if options.data == "ml-1m" else None
-
-    class Watch:
-        def on_epoch_end(self, state: Any) -> None:
-            if state.epoch % options.curve == 0:
-                found = measure(state.model, own, valid, options, negatives)
-                print(
-                    f"{name:<12} epoch {state.epoch:3d}  loss {state.loss:.4f}  {found[0]:.4f}  {found[1]:.4f}",
-                    flush=True,
-                )
-
-    known = ML1M if options.data == "ml-1m" else GOWALLA
-    if name == "pretrained":
-        parts = tuple(make(part, options, 0, own) for part in ("gmf", "mlp"))
-        rf.NeuMF(random_state=0, n_threads=options.threads, **TUNED).fit(own, pretrained=parts, callbacks=[Watch()])
-    else:
-        kind, parameters = known[name]
-        kind(random_state=0, n_threads=options.threads, **parameters).fit(own, callbacks=[Watch()])
+def measure(model: Any, train: Any, test: Any, options: argparse.Namespace, negatives: Any) -> dict[str, float]:
+    """Return HR@10 and NDCG@10 among the negatives, or Recall@20 and NDCG@20 among all items."""
+    first, k = ("hit_rate", 10) if options.data == "ml-1m" else ("recall", 20)
+    report = rf.evaluation.evaluate(
+        model, train, test, (first, "ndcg"), (k,), negatives=negatives, n_threads=options.threads
+    )
+    names = f"{'hr' if first == 'hit_rate' else first}@{k}", f"ndcg@{k}"
+    return dict(zip(names, map(float, report.values()), strict=True))
 
 
 def main() -> None:
@@ -105,24 +125,25 @@ def main() -> None:
     parser.add_argument("--models", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--curve", type=int, default=0, metavar="EPOCHS")
+    parser.add_argument("--patience", type=int, default=3)
+    parser.add_argument("--search", action="store_true", help="choose numbers of epochs and look at no test item")
+    parser.add_argument("--set", nargs="*", type=harness.setting, default=[], metavar="PARAMETER=VALUE")
+    parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
     sets = rf.datasets.load("ml-1m-ncf" if options.data == "ml-1m" else "gowalla")
-    every = [*list(ML1M)[:3], "pretrained", *list(ML1M)[3:]] if options.data == "ml-1m" else list(GOWALLA)
-    names = options.models or every
-    for name in names:
-        if options.curve:
-            curve(name, options, sets)
-            continue
-        found = []
+    names, report = options.models or list(ML1M if options.data == "ml-1m" else GOWALLA), harness.Report(options)
+    models = Models(options, sets.train, epochs=choose(names, options, sets.train))
+    for name in [] if options.search else names:
+        found, seconds = [], []
         for seed in range(1 if name == "ease" else options.seeds):
-            start = time.perf_counter()
-            model = make(name, options, seed, sets.train)
-            seconds = time.perf_counter() - start
+            model, spent = models.get(name, seed)
+            seconds.append(spent)
             found.append(measure(model, sets.train, sets.test, options, sets.extras.get("negatives")))
-            print(f"{name:<12} seed {seed}  {found[-1][0]:.4f}  {found[-1][1]:.4f}  fit {seconds:.0f} s", flush=True)
-        first, second = np.mean(found, 0)
-        print(f"{name:<12} mean    {first:.4f}  {second:.4f}", flush=True)
+            print(harness.seed_line(name, seed, found[-1], spent), flush=True)
+        published, epochs = PUBLISHED[options.data].get(name), models.epochs.get(name)
+        details = f"{len(found)} seeds" + (f", {epochs} epochs" if epochs else "")
+        report.add(name, {"recsys_fast": harness.over_seeds(found, seconds, published)}, details)
+    report.finish()
 
 
 if __name__ == "__main__":

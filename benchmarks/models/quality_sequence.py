@@ -8,11 +8,8 @@ python -m benchmarks.models.quality_sequence --data beauty --models sasrec gru4r
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
-
-import numpy as np
 
 import recsys_fast as rf
 from benchmarks import harness
@@ -73,9 +70,7 @@ def fit(name: str, data: Any, seed: int, options: Any) -> tuple[Any, float, floa
     train, valid, _ = data
     stopping = rf.EarlyStopping("ndcg@10", patience=options.patience)
     model = getattr(rf, kind)(random_state=seed, n_threads=options.threads, **parameters)
-    for word in options.set:
-        key, _, value = word.partition("=")
-        model.set_params(**{key: json.loads(value)})
+    model.set_params(**dict(options.set))
     if options.epochs:
         model.set_params(n_epochs=options.epochs)
     start = time.perf_counter()
@@ -89,31 +84,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="at most; as in the settings where not given")
     parser.add_argument("--patience", type=int, default=10)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other parameters, values as JSON")
+    parser.add_argument("--set", nargs="*", type=harness.setting, default=[], metavar="NAME=VALUE")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     data = rf.splits.leave_one_out(rf.datasets.load(options.data).sequences)
     train, valid, test = data
     report = harness.Report(options)
     for name in options.models:
-        figure = harness.Figure("recsys_fast")
-        found = []
+        found, spent = [], []
         for seed in range(options.seeds):
             model, best, seconds = fit(name, data, seed, options)
             measured = rf.evaluation.evaluate(model, rf.splits.join(train, valid), test, ("hit_rate", "ndcg"), (10,))
-            found.append((measured["hit_rate@10"], measured["ndcg@10"]))
-            figure.seconds.append(seconds)
-            print(
-                f"{name} seed {seed}  hr@10 {found[-1][0]:.4f}  ndcg@10 {found[-1][1]:.4f}  valid ndcg@10 {best:.4f}  "
-                f"best epoch {model.n_epochs_}, {seconds:.0f} s",
-                flush=True,
-            )
-        hit, ndcg = np.mean(found, 0)
-        spread = np.std(found, 0)
-        figure.quality = {"hr@10": hit, "ndcg@10": ndcg, "hr@10 std": spread[0], "ndcg@10 std": spread[1]}
+            found.append({"hr@10": measured["hit_rate@10"], "ndcg@10": measured["ndcg@10"]})
+            spent.append(seconds)
+            chosen = f"  valid ndcg@10 {best:.4f}  best epoch {model.n_epochs_}"
+            print(harness.seed_line(name, seed, found[-1], seconds) + chosen, flush=True)
         published = PUBLISHED.get(options.data, {}).get(name)
-        if published:
-            figure.quality |= {"hr@10 published": published[0], "ndcg@10 published": published[1]}
+        figure = harness.over_seeds(
+            found, spent, dict(zip(("hr@10", "ndcg@10"), published, strict=True)) if published else None
+        )
         report.add(name, {"recsys_fast": figure}, f"{options.seeds} seeds, seconds of a whole fit")
     report.finish()
 

@@ -45,14 +45,6 @@ def attempt(
     return {"parameters": parameters, "found": watch.found, "seconds": time.perf_counter() - start}
 
 
-def value(text: str) -> Any:
-    """Return what a word of the command line means: a number, a truth value, else itself."""
-    try:
-        return json.loads(text.lower())
-    except json.JSONDecodeError:
-        return text
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["BPR", "WARP", "LogisticMF"], default="BPR")
@@ -64,13 +56,15 @@ def main() -> None:
     parser.add_argument("--schedule", default="linear")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05])
     parser.add_argument("--penalties", type=float, nargs="+", default=[0.003, 0.01, 0.03])
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further parameters")
+    parser.add_argument(
+        "--set", nargs="*", type=harness.setting, default=[], metavar="NAME=VALUE", help="further parameters"
+    )
     parser.add_argument("--save", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args()
     data = rf.datasets.load(options.data)
     fit, held_out = rf.splits.random(data.train, test_fraction=0.2, random_state=0)
     base: dict[str, Any] = {"n_factors": options.factors, "n_epochs": options.epochs, "schedule": options.schedule}
-    base |= {name: value(text) for name, text in (word.split("=", 1) for word in options.set)}
+    base |= dict(options.set)
     tried = []
     for rate, penalty in itertools.product(options.rates, options.penalties):
         parameters = base | {"learning_rate": rate, "regularization": penalty}

@@ -39,10 +39,10 @@ def measured(model: Any, train: Any, test: Any) -> str:
     return f"recall@20 {found['recall@20']:.4f}, ndcg@20 {found['ndcg@20']:.4f}"
 
 
-def among(model: Any, test: Any, items: np.ndarray[Any, Any], n: int = 20) -> str:
+def among(model: Any, test: Any, items: np.ndarray[Any, Any], n: int = 20, *, filter_seen: bool = False) -> str:
     """Return recall and NDCG of the users' test items where nothing but ``items`` is ranked."""
     users = np.flatnonzero(np.diff(test.indptr))
-    ids = model.recommend(users, n=n, include=items, filter_seen=False).ids
+    ids = model.recommend(users, n=n, include=items, filter_seen=filter_seen).ids
     discount = 1.0 / np.log2(np.arange(2, n + 2))
     recall, ndcg = np.zeros(len(users)), np.zeros(len(users))
     for place, user in enumerate(users):

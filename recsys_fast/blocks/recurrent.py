@@ -23,6 +23,7 @@ class Recurrent(Block):
         truncate: k > 0 cuts backpropagation between the places p - 1 and p of a sequence where p is a multiple of k.
         scale: initial weights and biases are uniform between -scale and scale; None for 1/sqrt(H), as in torch.
         bias_scale: the same of the biases; None for ``scale``.
+        first: whether nobody wants the gradient of the inputs; ``backward`` then returns an empty array.
 
     Attributes:
         state_width: columns of a state: H, or 2H for the LSTM (h and c side by side).
@@ -44,10 +45,12 @@ class Recurrent(Block):
         truncate: int = 0,
         scale: float | None = None,
         bias_scale: float | None = None,
+        first: bool = False,
     ) -> None:
         as_choice(cell, "cell", tuple(_N_GATES))
         kind = as_choice(activation, "activation", ACTIVATIONS)
         self.d_in, self.d, self.cell, self.bias, self.truncate = d_in, d, cell, bias, truncate
+        self.first = first
         self.scale = d**-0.5 if scale is None else scale
         self.bias_scale = self.scale if bias_scale is None else bias_scale
         self.state_width = 2 * d if cell == "lstm" else d
@@ -85,7 +88,7 @@ class Recurrent(Block):
 
     def backward(self, dy: Array, batch: PackedBatch) -> Array:
         """Return the gradient of the inputs of the last ``forward``, and write those of the parameters."""
-        dx, h0 = self._take("dx", *self._x.shape), self._before()
+        dx, h0 = self._take("dx", 0 if self.first else len(self._x), self.d_in), self._before()
         wanted = self.want_d_state and self.state is not None
         dh0 = self._take("dh0", len(h0) if wanted else 0, self.state_width)
         self.d_state = dh0 if wanted else None

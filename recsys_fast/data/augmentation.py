@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,3 +96,25 @@ def _counted(row_ptr: NDArray[np.int64], stay: NDArray[np.bool_]) -> NDArray[np.
     before = np.zeros(len(stay) + 1, np.int64)
     np.cumsum(stay, out=before[1:])
     return before[row_ptr]
+
+
+def as_augmentation(value: Any, names: tuple[str, ...] | None = None) -> Augmentation:
+    """Return what a dict says; None changes nothing.
+
+    Args:
+        value: None or a dict.
+        names: of the attributes that it may have; None for all.
+
+    Raises:
+        TypeError: no dict.
+        ValueError: another name, or a value out of its range.
+    """
+    if value is None:
+        return Augmentation()
+    if not isinstance(value, dict):
+        raise TypeError(message("augmentation", type(value).__name__, "None or a dict such as {'crop': 0.2}"))
+    known = tuple(Augmentation.__dataclass_fields__) if names is None else names
+    for name in value:
+        if name not in known:
+            raise ValueError(message("name in augmentation", repr(name), "one of " + ", ".join(map(repr, known))))
+    return Augmentation(**value)

@@ -9,7 +9,7 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -38,12 +38,14 @@ class TokenRows(NamedTuple):
         ids: ``(n_ids,) int32``, from 0 to ``n_tokens - 1``.
         n_tokens: number of tokens there are.
         fingerprint: of the encoder that made them; ids of another one mean something else.
+        names: ``tokens_`` of that encoder; empty where they are hashed or not known.
     """
 
     row_ptr: NDArray[np.int64]
     ids: NDArray[np.int32]
     n_tokens: int
-    fingerprint: str
+    fingerprint: str = ""
+    names: Sequence[str] = ()
 
 
 class TextEncoder:
@@ -231,7 +233,7 @@ class TextEncoder:
             lengths.append(len(found))
             ids.extend(found)
         row_ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(lengths, np.int64))])
-        return TokenRows(row_ptr, np.array(ids, np.int32), self.n_tokens_, self.fingerprint_)
+        return TokenRows(row_ptr, np.array(ids, np.int32), self.n_tokens_, self.fingerprint_, self.tokens_)
 
     def transform(self, texts: Iterable[Any]) -> csr_array:
         """Return how often each text has each token, times its idf if asked for: ``(n_texts, n_tokens) float32``.

@@ -9,6 +9,7 @@ from recsys_fast.models.caser import Caser
 from recsys_fast.models.content_catalogue import ExtendedCatalogue
 from recsys_fast.models.content_cnn import ContentCNN
 from recsys_fast.models.content_knn import ContentKNN
+from recsys_fast.models.content_rnn import ContentRNN
 from recsys_fast.models.deep_fm import DeepFM
 from recsys_fast.models.ease import EASE
 from recsys_fast.models.factors import FactorModel
@@ -23,6 +24,7 @@ from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.logistic_mf import LogisticMF
 from recsys_fast.models.mf import MF
 from recsys_fast.models.mult_vae import MultDAE, MultVAE
+from recsys_fast.models.multimodal import Multimodal
 from recsys_fast.models.ncf import GMF, MLPRec, NeuMF
 from recsys_fast.models.nextitnet import NextItNet
 from recsys_fast.models.popularity import Popularity
@@ -52,6 +54,7 @@ __all__ = [
     "Caser",
     "ContentCNN",
     "ContentKNN",
+    "ContentRNN",
     "DeepFM",
     "ExtendedCatalogue",
     "FactorModel",
@@ -64,6 +67,7 @@ __all__ = [
     "MLPRec",
     "MultDAE",
     "MultVAE",
+    "Multimodal",
     "NeuMF",
     "NextItNet",
     "P3alpha",

@@ -11,7 +11,7 @@ from recsys_fast.blocks.base import Block
 from recsys_fast.blocks.embedding import Embedding, ItemTable
 from recsys_fast.blocks.feed_forward import FeedForward
 from recsys_fast.blocks.layer_norm import LayerNorm
-from recsys_fast.data.batches import Augmentation
+from recsys_fast.data.augmentation import Augmentation, as_augmentation
 from recsys_fast.data.samples import WINDOWS
 from recsys_fast.errors import message
 from recsys_fast.models.parameters import check_choice, check_float, check_int
@@ -73,15 +73,7 @@ class AttentionModel(NextItemLoss, SequenceModel):
 
     def _augmented(self) -> Augmentation:
         """Return the augmentation that the parameters ask for."""
-        if self.augmentation is None:
-            return Augmentation()
-        if not isinstance(self.augmentation, dict):
-            expected = "None or a dict such as {'crop': 0.2}"
-            raise TypeError(message("augmentation", type(self.augmentation).__name__, expected))
-        known = tuple(Augmentation.__dataclass_fields__)
-        for name in self.augmentation:
-            check_choice("name in augmentation", name, known)
-        return Augmentation(**self.augmentation)
+        return as_augmentation(self.augmentation)
 
     def _attention(self, table: ItemTable, causal: bool, hidden: int) -> dict[str, Block]:
         """Return embedding, blocks and norms over a table."""

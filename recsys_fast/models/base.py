@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,9 +86,7 @@ class Recommender(Trainable):
         """
         n_users, n_items = self._shape()
         n = check_int("n", n, 0)
-        choice: dict[str, Any] = {}
-        for name, items in (("exclude", exclude), ("include", include)):
-            choice[name] = None if items is None else inputs.check_ids(items, n_items, name)[0]
+        choice = inputs.check_chosen(n_items, exclude=exclude, include=include)
         scalar, rows, given, mend = False, None, None, None
         if user_items is not None:
             given = self._prepare(inputs.check_matrix(user_items, "user_items", None, n_items))
@@ -143,33 +140,6 @@ class Recommender(Trainable):
         """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total"."""
 
     # ---- files
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters, learned state, training matrix and id maps to one file, atomically.
-
-        The layout is that of safetensors; see ``recsys_fast.serialization``. ``device``, ``n_threads`` and a
-        ``random_state`` other than an int are not stored.
-
-        Raises:
-            NotFittedError: nothing to save yet.
-            TypeError: an id map with ids that are neither ints nor strings.
-            OSError: the file cannot be written.
-        """
-        from recsys_fast.models.files import save
-
-        self._check_fitted()
-        save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Self:
-        """Return the model that ``save`` wrote to ``path``.
-
-        Raises:
-            ModelFormatError: the file is damaged, too new, or holds another kind of model.
-        """
-        from recsys_fast.models.files import load
-
-        return load(path, cls, device)
 
     @abstractmethod
     def _pack(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recsys_fast import ops
 from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.base import Recommendations
@@ -81,14 +80,11 @@ class ExtendedCatalogue:
             IndexError: an id out of range.
         """
         model, n_items = self.model, len(self.item_vectors_)
-        n, scalar, rows = check_int("n", n, 0), False, None
-        seen = model.training_matrix_
+        n, scalar, rows, seen = check_int("n", n, 0), False, None, model.training_matrix_
+        choice = inputs.check_chosen(n_items, exclude=exclude, include=include)
         if users is not None:
             rows, scalar = inputs.check_ids(users, seen.n_rows, "users")
             seen = inputs.take_rows(seen, rows)
-        choice: dict[str, Any] = {"seen": seen._replace(n_cols=n_items) if filter_seen else None}
-        for name, items in (("exclude", exclude), ("include", include)):
-            choice[name] = None if items is None else inputs.check_ids(items, n_items, name)[0]
-        where: dict[str, Any] = {"device": model.device, "n_threads": model.n_threads, "check_finite": False}
-        ids, scores = ops.topk(self.item_vectors_, model._queries(rows), n, **where, **choice)
-        return Recommendations(ids[0], scores[0]) if scalar else Recommendations(ids, scores)
+        seen = seen._replace(n_cols=n_items)  # nobody has seen the new ones
+        found = model._best(self.item_vectors_, model._queries(rows), n, seen=seen if filter_seen else None, **choice)
+        return Recommendations(found.ids[0], found.scores[0]) if scalar else found

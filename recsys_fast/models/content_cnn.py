@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, ClassVar
 
-import numpy as np
-
-from recsys_fast.blocks.base import Block
-from recsys_fast.data.images import as_images
-from recsys_fast.errors import message
-from recsys_fast.models import inputs
-from recsys_fast.models.content_catalogue import item_vectors
+from recsys_fast.blocks.encoder import Encoder
+from recsys_fast.data.images import Augmentation, as_augmentation, as_images
+from recsys_fast.models.content_inputs import ContentInput, ContentKind, ImageInput
 from recsys_fast.models.content_layers import as_layers, make_blocks
 from recsys_fast.models.content_model import ContentModel
-from recsys_fast.models.content_training import ContentData
 from recsys_fast.models.parameters import check_choice
 from recsys_fast.ops.block_arguments import ACTIVATIONS
 
@@ -23,6 +17,9 @@ _LAYERS = (("conv", 32, 3), ("pool", 2), ("dense", 128))
 
 class ContentCNN(ContentModel):
     """A convolutional network of images or feature rows: classifier, regressor, or encoder into another model's space.
+
+    X is ``(n, height, width, channels)`` images or ``(n, length, channels)`` rows of features; uint8 (taken as 0 to 1)
+    or floats.
 
     Args:
         layers: of the encoder, in order: ``("conv", filters, kernel[, stride][, "same"])``,
@@ -52,6 +49,8 @@ class ContentCNN(ContentModel):
         n_epochs_: finished epochs.
         seed_: the int that first parameters, orders and augmentation came from.
     """
+
+    _N_SIZES: ClassVar[tuple[int, ...]] = (3,)
 
     def __init__(
         self,
@@ -98,42 +97,20 @@ class ContentCNN(ContentModel):
 
     def _check_params(self) -> None:
         as_layers(self.layers)
+        as_augmentation(self.augmentation)
         check_choice("activation", self.activation, ACTIVATIONS)
         super()._check_params()
 
     def _structure(self) -> dict[str, Any]:
         return {**super()._structure(), "layers": as_layers(self.layers)}
 
-    def _blocks(self, image: tuple[int, int, int]) -> tuple[dict[str, Block], int]:
-        return make_blocks(as_layers(self.layers), image, self.activation)
+    def _content(self, X: Any, name: str = "X", kind: ContentKind | None = None) -> ImageInput:
+        shape: Any = None if kind is None else kind.shape
+        return ImageInput(as_images(X, name, shape))
 
-    def fit_factors(self, X: Any, model: Any, *, callbacks: Iterable[Any] = (), verbose: bool = False) -> Self:
-        """Learn the item vectors of a fitted model from the items' content, so that new items get vectors.
+    def _encoder(self, kind: ContentKind, content: ContentInput | None = None) -> Encoder:
+        height, width, channels = kind.shape
+        return Encoder(*make_blocks(as_layers(self.layers), (height, width, channels), self.activation))
 
-        Afterwards ``encode(X)`` returns vectors in that model's space, and ``ExtendedCatalogue(model, encode(X_new))``
-        recommends its items and new ones. Items without interactions do not count.
-
-        Args:
-            X: content of all items of the model, in their order; as in ``fit``.
-            model: fitted, with factors, such as ``ALS`` or ``BPR``.
-            callbacks, verbose: as in ``fit``.
-
-        Raises:
-            ValueError: ``head`` is not "linear", X has other items than the model, no item has interactions; and as
-                ``fit``.
-            NotSupportedError, NotFittedError: the model has no item vectors.
-        """
-        self._check_all()
-        if self.head != "linear":
-            raise ValueError(message("head", repr(self.head), "'linear'", "vectors are numbers"))
-        vectors, images = item_vectors(model), as_images(X)
-        if len(images) != len(vectors):
-            raise ValueError(message("rows of X", len(images), f"{len(vectors)}, the items of the model"))
-        known = inputs.column_counts(model.training_matrix_) > 0
-        if not known.any():
-            raise ValueError(message("no item of the model has interactions"))
-        offset = vectors[known].mean(0)
-        scale = float(np.sqrt(np.mean((vectors[known] - offset) ** 2, dtype=np.float64))) or 1.0
-        targets = np.ascontiguousarray((vectors - offset) / np.float32(scale))
-        data = ContentData(images, targets, np.empty(0, np.float32) if known.all() else known.astype(np.float32))
-        return self._fit(data, offset, scale, None, callbacks, verbose)
+    def _changes(self, content: ContentInput) -> Augmentation | None:
+        return as_augmentation(self.augmentation)

@@ -1,4 +1,4 @@
-"""Networks of content: rows or images go in; classes, numbers or another model's item vectors come out."""
+"""Networks of content: images, rows of numbers or texts go in; classes, numbers or another model's item vectors out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recsys_fast.blocks.base import Block
 from recsys_fast.blocks.heads import Head
-from recsys_fast.data.images import Images, as_augmentation, as_images
 from recsys_fast.errors import message
-from recsys_fast.models.content_state import F32, ContentState, Shape
+from recsys_fast.models import inputs
+from recsys_fast.models.content_catalogue import item_vectors
+from recsys_fast.models.content_inputs import ContentInput, ContentKind
+from recsys_fast.models.content_state import F32, ContentState
 from recsys_fast.models.content_targets import as_targets, class_weights
 from recsys_fast.models.content_training import ContentBatches, ContentData, ContentEvaluator, ContentNetwork
-from recsys_fast.models.network_memory import count_parameters
+from recsys_fast.models.network_memory import count_parameters, encoder_numbers
 from recsys_fast.models.network_state import ASKING
 from recsys_fast.models.parameters import check_int, seed_from
 from recsys_fast.ops.fm_data import as_numbers
@@ -27,26 +28,32 @@ from recsys_fast.training.network import NetworkTrainer
 
 
 class ContentModel(ContentState):
-    """What networks of content share: ``fit(X, y)``, ``predict``, ``encode``; a model says what blocks there are."""
+    """What networks of content share: ``fit(X, y)``, ``predict``, ``encode``; a model says what goes in, and its
+    encoder."""
 
     # ---- training
 
     def _read(self, X: Any, y: Any, sample_weight: Any, onwards: bool) -> ContentData:
-        images = as_images(X, "X", self._image if onwards else None)
-        n = len(images)
+        content = self._content(X, kind=self._kind if onwards else None)
+        n = len(content)
         n_outputs = self._n_outputs if onwards else self.n_classes if self.head == "softmax" else None
         targets = as_targets(y, n, self.head, n_outputs, every=not onwards)
-        weights = np.empty(0, np.float32)
-        if sample_weight is not None:
-            weights = as_numbers(sample_weight, "sample_weight", n, lowest=0)
-            if not weights.any():
-                raise ValueError(message("sample_weight", "only zeros", "at least one above 0"))
+        weights = self._weights(sample_weight, n)
         if self.resample is not None and targets.ndim == 2 and targets.shape[1] > 1:
             raise ValueError(message("resample with several columns of y", mend="leave it out, or use one column"))
         own = class_weights(self.class_weight, targets, self.head)
         if own is not None:
             weights = own * weights if len(weights) else own
-        return ContentData(images, targets, weights)
+        return ContentData(content, targets, weights)
+
+    def _weights(self, sample_weight: Any, n: int) -> F32:
+        """Return checked weights, of length 0 for 1."""
+        if sample_weight is None:
+            return np.empty(0, np.float32)
+        weights = as_numbers(sample_weight, "sample_weight", n, lowest=0)
+        if not weights.any():
+            raise ValueError(message("sample_weight", "only zeros", "at least one above 0"))
+        return weights
 
     def fit(
         self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None, eval_set: Any = None,
@@ -55,8 +62,8 @@ class ContentModel(ContentState):
         """Train from scratch.
 
         Args:
-            X: ``(n, height, width, channels)`` images or ``(n, length, channels)`` rows of features; uint8 (taken as 0
-                to 1) or floats. It is never copied as a whole: a memory-mapped array is read batch by batch.
+            X: content, a row for each target; the class says in which forms. An array is never copied as a whole: a
+                memory-mapped one is read batch by batch.
             y: "softmax": ``(n,)`` classes 0, 1, ...; "sigmoid": ``(n,)`` or ``(n, k)`` of 0 and 1; "linear": ``(n,)``
                 or ``(n, k)`` numbers.
             sample_weight: ``(n,)``, 0 or more; None for 1.
@@ -78,19 +85,59 @@ class ContentModel(ContentState):
         data = self._read(X, y, sample_weight, False)
         return self._fit(data, np.empty(0, np.float32), 1.0, eval_set, callbacks, verbose)
 
+    def fit_factors(
+        self, X: Any, model: Any, *, sample_weight: ArrayLike | None = None, callbacks: Iterable[Any] = (),
+        verbose: bool = False,
+    ) -> Self:  # fmt: skip
+        """Learn the item vectors of a fitted model from the items' content, so that new items get vectors.
+
+        Afterwards ``encode(X)`` returns vectors in that model's space, and ``ExtendedCatalogue(model, encode(X_new))``
+        recommends its items and new ones. Items without interactions do not count.
+
+        Args:
+            X: content of all items of the model, in their order; as in ``fit``.
+            model: fitted, with factors, such as ``ALS`` or ``BPR``.
+            sample_weight: of the items, as in ``fit``: vectors of items with few interactions are known less well.
+            callbacks, verbose: as in ``fit``.
+
+        Raises:
+            ValueError: ``head`` is not "linear", X has other items than the model, no item has interactions; and as
+                ``fit``.
+            NotSupportedError, NotFittedError: the model has no item vectors.
+        """
+        self._check_all()
+        if self.head != "linear":
+            raise ValueError(message("head", repr(self.head), "'linear'", "vectors are numbers"))
+        vectors, content = item_vectors(model), self._content(X)
+        if len(content) != len(vectors):
+            raise ValueError(message("rows of X", len(content), f"{len(vectors)}, the items of the model"))
+        known = inputs.column_counts(model.training_matrix_) > 0
+        given = self._weights(sample_weight, len(content))
+        weights = known * (given if len(given) else np.float32(1))
+        known = weights > 0
+        if not known.any():
+            raise ValueError(message("no item of the model has interactions, and a weight above 0"))
+        offset = vectors[known].mean(0)
+        scale = float(np.sqrt(np.mean((vectors[known] - offset) ** 2, dtype=np.float64))) or 1.0
+        targets = np.ascontiguousarray((vectors - offset) / np.float32(scale))
+        data = ContentData(content, targets, given if known.all() and not len(given) else weights)
+        return self._fit(data, offset, scale, None, callbacks, verbose)
+
     def _fit(
         self, data: ContentData, offset: F32, scale: float, eval_set: Any, callbacks: Iterable[Any], verbose: bool
     ) -> Self:
-        chosen, evaluator = self._watchers(eval_set, callbacks, verbose, data.images.shape)
-        targets = data.targets
+        content, targets = data.content, data.targets
+        chosen, evaluator = self._watchers(eval_set, callbacks, verbose, content.kind)
         n_outputs = targets.shape[1] if targets.ndim == 2 else self.n_classes or int(targets.max()) + 1
-        self._blocks(data.images.shape)  # complains before anything is forgotten
-        for name in (*self._learned, "n_epochs_", "_network", "_stored", "_cache"):
+        self._changes(content)
+        self._encoder(content.kind, content)  # complains before anything is forgotten
+        for name in (*self._learned, "n_epochs_", "_cache"):
             vars(self).pop(name, None)
+        self._forget_network()
         self.history_, self.seed_ = {}, seed_from(self.random_state)
-        self._image, self._n_outputs, self._offset, self._scale = data.images.shape, n_outputs, offset, scale
+        self._kind, self._n_outputs, self._offset, self._scale = content.kind, n_outputs, offset, scale
         self._keep_structure()
-        network = self._new_network()
+        network = self._new_network(content)
         network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
         trainer = self._trainer(network, data)
         train(self, trainer, self.n_epochs, history=self.history_, evaluator=evaluator, callbacks=chosen)
@@ -100,7 +147,7 @@ class ContentModel(ContentState):
         """Train ``n_epochs`` more epochs on these rows from the present state; from scratch on an unfitted model.
 
         Raises:
-            ValueError, TypeError, DivergedError: as ``fit``; images of another shape than before, or a parameter that
+            ValueError, TypeError, DivergedError: as ``fit``; content of another kind than before, or a parameter that
                 the network was built by has changed.
         """
         self._check_all()
@@ -146,7 +193,8 @@ class ContentModel(ContentState):
         if len(self._offset):
             raise ValueError(message("a model of item vectors goes on", mend="call fit_factors again"))
         data = self._read(X, y, sample_weight, True)
-        chosen, evaluator = self._watchers(eval_set, callbacks, verbose, self._image)
+        self._changes(data.content)
+        chosen, evaluator = self._watchers(eval_set, callbacks, verbose, self._kind)
         if last > self.n_epochs_:
             network = self._new_network()
             network.restore(*self._held())
@@ -155,43 +203,36 @@ class ContentModel(ContentState):
         return self
 
     def _trainer(self, network: ContentNetwork, data: ContentData) -> NetworkTrainer:
-        augmentation = as_augmentation(self.augmentation)
-        batches = ContentBatches(data, self.batch_size, self.seed_, self.resample, augmentation)
-        network.optimizer.n_steps = max(self.warmup_steps + 1, self.n_epochs * batches.n_batches)
-        network.optimizer.last_steps = batches.n_batches
-        self._network = network
-        vars(self).pop("_stored", None)
+        batches = ContentBatches(data, self.batch_size, self.seed_, self.resample, self._changes(data.content))
+        self._plan_steps(network, batches.n_batches)
+        self._take_network(network)
         return NetworkTrainer(self, network, batches)
 
     def _watchers(
-        self, eval_set: Any, callbacks: Iterable[Any], verbose: bool, image: Shape
+        self, eval_set: Any, callbacks: Iterable[Any], verbose: bool, kind: ContentKind
     ) -> tuple[tuple[Any, ...], ContentEvaluator]:
         chosen = check_callbacks(callbacks)
-        evaluator = ContentEvaluator(self, eval_set, chosen, image)
+        evaluator = ContentEvaluator(self, eval_set, chosen, kind)
         if verbose:
             chosen += (ProgressBar() if sys.stderr.isatty() else LogEvaluation(()),)
         return chosen, evaluator
 
     # ---- use
 
-    def _run(self, X: Any, head: bool) -> F32:
+    def _run(self, content: ContentInput, head: bool) -> F32:
         """Return the head's scores of every row, or the encoder's vectors."""
-        self._check_fitted()
-        images: Images = as_images(X, "X", self._image)
         with ASKING:
             network = self._net()
-            width = self._n_outputs if head else network.head.d
-            out = np.empty((len(images), width), np.float32)
-            buffer = np.empty((min(self.batch_size, len(images)), int(np.prod(self._image))), np.float32)
-            for start in range(0, len(images), len(buffer)):
-                stop = min(len(images), start + len(buffer))
-                h = network.encode(images.take(slice(start, stop), buffer[: stop - start]))
+            out = np.empty((len(content), self._n_outputs if head else network.head.d), np.float32)
+            for start in range(0, len(out), self.batch_size):
+                stop = min(len(out), start + self.batch_size)
+                h = network.encode(content.take(slice(start, stop)))
                 out[start:stop] = network.scores(h) if head else h
         return out
 
-    def _predictions(self, X: Any) -> F32:
+    def _predictions(self, content: ContentInput) -> F32:
         """Return probabilities or numbers, ``(n, k)``."""
-        return np.asarray(self._net().head.link(self._run(X, True)), np.float32)
+        return np.asarray(self._net().head.link(self._run(content, True)), np.float32)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each row, ``(n,) int32`` (several columns of "sigmoid": ``(n, k)``); with
@@ -199,10 +240,10 @@ class ContentModel(ContentState):
 
         Raises:
             NotFittedError: there is no model yet.
-            TypeError, ValueError: images of another shape or dtype than in ``fit``, or not finite.
+            TypeError, ValueError: content of another shape, dtype or vocabulary than in ``fit``, or not finite.
         """
         self._check_fitted()
-        found = self._predictions(X)
+        found = self._predictions(self._content(X, kind=self._kind))
         if self.head == "softmax":
             classes: NDArray[np.int32] = found.argmax(1).astype(np.int32)
             return classes
@@ -219,7 +260,7 @@ class ContentModel(ContentState):
         self._check_fitted()
         if self.head == "linear":
             raise ValueError(message("probabilities of a model with head='linear'", mend="call predict"))
-        found = self._predictions(X)
+        found = self._predictions(self._content(X, kind=self._kind))
         return found[:, 0] if self.head == "sigmoid" and self._n_outputs == 1 else found
 
     def encode(self, X: Any) -> F32:
@@ -230,29 +271,25 @@ class ContentModel(ContentState):
             NotFittedError, TypeError, ValueError: as ``predict``.
         """
         self._check_fitted()
+        content = self._content(X, kind=self._kind)
         if not len(self._offset):
-            return self._run(X, False)
-        vectors: F32 = self._run(X, True) * np.float32(self._scale) + self._offset
+            return self._run(content, False)
+        vectors: F32 = self._run(content, True) * np.float32(self._scale) + self._offset
         return vectors
 
     def estimate_memory(self, X: Any) -> dict[str, int]:
         """Return the bytes that ``fit(X, y)`` needs at its peak besides X and y, by purpose and as "total"."""
         self._check_params()
-        images = as_images(X)
-        blocks, width = self._blocks(images.shape)
-        head = Head(width, self.n_classes or 1, self.head)
-        learned = 4 * count_parameters({**blocks, "head": head})
-        moments, batch = len(self._moments()), min(self.batch_size, len(images))
-        kept = int(np.prod(images.shape)) + 3 * sum(_numbers(block) for block in blocks.values())
+        content = self._content(X)
+        encoder = self._encoder(content.kind, content)
+        head = Head(encoder.width, self.n_classes or 1, self.head)
+        frozen = 4 * sum(table.n_rows * table.d for table in encoder.tables if table.frozen)
+        learned = 4 * count_parameters({**encoder.blocks, "head": head})
+        learned += 4 * sum(table.n_rows * table.d for table in encoder.tables) - frozen
+        moments, (n_rows, width) = len(self._moments()), content.packed_size(self.batch_size)
+        kept = n_rows * (width + encoder_numbers(encoder.blocks.values()))
         parts = {
-            "network": learned, "optimizer": moments * learned, "copy": (1 + moments) * learned, "gradients": learned,
-            "batch": 4 * batch * kept + batch * kept, "order": 24 * len(images),
+            "network": learned + frozen, "optimizer": moments * learned, "copy": (1 + moments) * learned + frozen,
+            "gradients": learned, "batch": 4 * kept + kept, "order": 24 * len(content),
         }  # fmt: skip
         return {**parts, "total": sum(parts.values())}
-
-
-def _numbers(block: Block) -> int:
-    """Return about how many numbers a block keeps of an image."""
-    if hasattr(block, "out"):
-        return int(np.prod(block.out)) + int(np.prod(getattr(block, "shape", ())[:3]))
-    return sum(p.shape[-1] for p in block.parameters())

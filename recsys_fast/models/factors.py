@@ -68,9 +68,7 @@ class VectorModel(Recommender):
         exclude: ArrayLike | None = None,
     ) -> Recommendations:
         chosen, scalar = inputs.check_ids(ids, len(vectors), side)
-        choice: dict[str, Any] = {}
-        for name, others in (("include", include), ("exclude", exclude)):
-            choice[name] = None if others is None else inputs.check_ids(others, len(vectors), name)[0]
+        choice = inputs.check_chosen(len(vectors), include=include, exclude=exclude)
         if check_choice("metric", metric, ("cosine", "dot")) == "cosine":
             vectors = self._cached(f"unit_{side}", lambda: unit_rows(vectors))
         vectors = np.ascontiguousarray(vectors)

@@ -39,6 +39,19 @@ def check_ids(ids: Any, bound: int, name: str, mend: str | None = None) -> tuple
     return flat.astype(np.int32), array.ndim == 0
 
 
+def check_chosen(n_items: int, **given: Any) -> dict[str, Any]:
+    """Return ``exclude`` and ``include`` as ``ops.topk`` takes them.
+
+    Args:
+        n_items: number of ids there are.
+        given: ids by parameter; None for no such choice.
+
+    Raises:
+        IndexError, TypeError, ValueError: as ``check_ids``.
+    """
+    return {name: None if ids is None else check_ids(ids, n_items, name)[0] for name, ids in given.items()}
+
+
 class Pairs(NamedTuple):
     """Checked pairs: ``(m,) int32`` users and items, and whether both were scalars."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recsys_fast.blocks.base import Block
+from recsys_fast.blocks.embedding import Embedding
+from recsys_fast.blocks.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from recsys_fast.models.network_model import NetworkModel
@@ -37,3 +40,18 @@ def estimate(model: NetworkModel, data: Any) -> dict[str, int]:
 def count_parameters(blocks: dict[str, Block]) -> int:
     """Return the number of parameters of blocks."""
     return sum(int(np.prod(p.shape, dtype=np.int64)) for block in blocks.values() for p in block.parameters())
+
+
+def encoder_numbers(blocks: Iterable[Block]) -> int:
+    """Return about how many numbers the blocks of an encoder keep for each row of theirs, gradients included."""
+    total = 0
+    for block in blocks:
+        if isinstance(block, Recurrent):  # h, c, four gates and their gradients
+            total += block.d_in + 8 * block.d
+        elif isinstance(block, Embedding):
+            total += 2 * block.table.d
+        elif hasattr(block, "out"):  # of images
+            total += 3 * (int(np.prod(block.out)) + int(np.prod(getattr(block, "shape", ())[:3])))
+        else:
+            total += 3 * sum(p.shape[-1] for p in block.parameters())
+    return total

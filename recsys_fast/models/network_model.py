@@ -14,17 +14,15 @@ from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.fitting import Trainable
 from recsys_fast.models.network_state import NetworkState
-from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
-from recsys_fast.models.sgd_factors import check_flag
+from recsys_fast.models.parameters import seed_from
 from recsys_fast.training.network import Network, NetworkTrainer, Objective
-from recsys_fast.training.optimizers import KINDS, SCHEDULES, Optimizer
 
 
 class NetworkModel(NetworkState[Network], Trainable):
     """Mixin for models that train a ``training.Network``; it comes before ``FactorModel`` or ``Recommender``.
 
     ``fit``, ``partial_fit``, ``resume``, ``resize`` and files are those of every model, over ``self._matrix``. A model
-    supplies, besides its constructor (with the parameters named below) and its use of the result:
+    supplies, besides its constructor (with the parameters that ``NetworkState`` names) and its use of the result:
 
     - ``_parts(n_users, n_items)``: tables and blocks; the default ``_make_network`` joins them to a ``Network`` that
       runs one block after the other. Where that is not the shape, override it with a subclass of ``Network`` that has
@@ -42,19 +40,6 @@ class NetworkModel(NetworkState[Network], Trainable):
     """
 
     _learned: ClassVar[tuple[str, ...]] = ("seed_",)
-
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float | None
-    lazy_moments: bool
-    warmup_steps: int
-    schedule: str
-    batch_size: int
-    n_epochs: int
-    random_state: Any
-
-    seed_: int
 
     # ---- what a model supplies
 
@@ -81,33 +66,6 @@ class NetworkModel(NetworkState[Network], Trainable):
     def _side(self, name: str) -> int | None:
         """Return whose rows a table has: 0 users', 1 items', None neither's (so that ``resize`` leaves it alone)."""
         return 0 if name.startswith("users") else 1
-
-    def _optimizer(self) -> Optimizer:
-        """Return the optimizer; ``_trainer`` tells it how many steps there are in all."""
-        return Optimizer(
-            self.optimizer, self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm,
-            warmup_steps=self.warmup_steps, schedule=self.schedule, n_steps=self.warmup_steps + 1,
-            sparse=self._steps_rows_only(),
-        )  # fmt: skip
-
-    def _steps_rows_only(self) -> bool:
-        """Return whether a step leaves table rows that it does not touch as they are: where asked for, and where
-        nothing would change them anyhow."""
-        moves = self.optimizer in ("adam", "adamw") or self.weight_decay > 0 or getattr(self, "momentum", 0.0) > 0
-        return self.lazy_moments or not moves
-
-    def _check_params(self) -> None:
-        check_choice("optimizer", self.optimizer, tuple(KINDS))
-        check_float("learning_rate", self.learning_rate, 0.0, above=True, high=1e6)
-        check_float("weight_decay", self.weight_decay, 0.0, high=1e6)
-        if self.clip_norm is not None:
-            check_float("clip_norm", self.clip_norm, 0.0, above=True)
-        check_flag("lazy_moments", self.lazy_moments)
-        check_int("warmup_steps", self.warmup_steps, 0)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_int("batch_size", self.batch_size, 1, 1 << 20)
-        check_int("n_epochs", self.n_epochs, 1)
-        check_random_state(self.random_state)
 
     # ---- the network
 
@@ -151,8 +109,7 @@ class NetworkModel(NetworkState[Network], Trainable):
         """Make this the model's network, and return what trains it as the present parameters say."""
         batches = self._batches()
         network.objective = self._objective()
-        network.optimizer.n_steps = max(self.warmup_steps + 1, self.n_epochs * batches.n_batches)
-        network.optimizer.last_steps = batches.n_batches
+        self._plan_steps(network, batches.n_batches)
         self._take_network(network)
         return NetworkTrainer(self, network, batches)
 

@@ -1,4 +1,4 @@
-"""A model's network between its trainings: made when it is first asked, copied, pickled, shared by threads."""
+"""A model's network: how it is trained, and, between trainings, made when first asked, copied, pickled, shared."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any, Generic, TypeVar
 
 from recsys_fast.blocks.base import Array
 from recsys_fast.models.network_structure import Structured
+from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state
+from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.models.state import Stateful
 from recsys_fast.training.network import Network
+from recsys_fast.training.optimizers import KINDS, SCHEDULES, Optimizer
 
 _BUILDING = threading.Lock()
 
@@ -23,8 +26,56 @@ N = TypeVar("N", bound=Network)
 class NetworkState(Structured, Stateful, Generic[N]):
     """Mixin: the network is ``_network``, or what a file or a copy holds of it is ``_stored`` until somebody asks."""
 
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float | None
+    lazy_moments: bool = False  # of models whose constructor does not have it
+    warmup_steps: int
+    schedule: str
+    batch_size: int
+    n_epochs: int
+    random_state: Any
+
+    seed_: int
     _network: N | None = None
     _stored: tuple[dict[str, Array], int]
+
+    # ---- its training
+
+    def _check_params(self) -> None:
+        check_choice("optimizer", self.optimizer, tuple(KINDS))
+        check_float("learning_rate", self.learning_rate, 0.0, above=True, high=1e6)
+        check_float("weight_decay", self.weight_decay, 0.0, high=1e6)
+        if self.clip_norm is not None:
+            check_float("clip_norm", self.clip_norm, 0.0, above=True)
+        check_flag("lazy_moments", self.lazy_moments)
+        check_int("warmup_steps", self.warmup_steps, 0)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_int("batch_size", self.batch_size, 1, 1 << 20)
+        check_int("n_epochs", self.n_epochs, 1)
+        check_random_state(self.random_state)
+
+    def _optimizer(self) -> Optimizer:
+        """Return the optimizer; ``_plan_steps`` tells it how many steps there are in all."""
+        return Optimizer(
+            self.optimizer, self.learning_rate, weight_decay=self.weight_decay, clip_norm=self.clip_norm,
+            warmup_steps=self.warmup_steps, schedule=self.schedule, n_steps=self.warmup_steps + 1,
+            sparse=self._steps_rows_only(),
+        )  # fmt: skip
+
+    def _steps_rows_only(self) -> bool:
+        """Return whether a step leaves table rows that it does not touch as they are: where asked for, and where
+        nothing would change them anyhow."""
+        moves = self.optimizer in ("adam", "adamw") or self.weight_decay > 0 or getattr(self, "momentum", 0.0) > 0
+        return self.lazy_moments or not moves
+
+    def _plan_steps(self, network: N, n_batches: int) -> None:
+        """Tell the optimizer, whose rate may fall, that there are so many steps in an epoch."""
+        network.optimizer.n_steps = max(self.warmup_steps + 1, self.n_epochs * n_batches)
+        network.optimizer.last_steps = n_batches
+
+    # ---- its life
 
     @abstractmethod
     def _new_network(self) -> N:

@@ -107,9 +107,7 @@ class ProductModel(Recommender):
         """Return the largest entries of the rows ``ids`` of a square matrix, without the diagonal."""
         size = rows.shape[0]
         chosen, scalar = inputs.check_ids(ids, size, side)
-        choice: dict[str, Any] = {}
-        for name, others in (("include", include), ("exclude", exclude)):
-            choice[name] = None if others is None else inputs.check_ids(others, size, name)[0]
+        choice = inputs.check_chosen(size, include=include, exclude=exclude)
         itself = Csr(np.arange(len(chosen) + 1, dtype=np.int64), chosen, None, len(chosen), size)
         where: dict[str, Any] = {"device": self.device, "n_threads": self.n_threads, "check": False}
         zeros = not isinstance(rows, Csr)

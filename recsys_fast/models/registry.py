@@ -19,6 +19,7 @@ MODELS = {
     "MLPRec": "recsys_fast.models.ncf",
     "MultDAE": "recsys_fast.models.mult_vae",
     "MultVAE": "recsys_fast.models.mult_vae",
+    "Multimodal": "recsys_fast.models.multimodal",
     "NeuMF": "recsys_fast.models.ncf",
     "NextItNet": "recsys_fast.models.nextitnet",
     "P3alpha": "recsys_fast.models.graph",
@@ -42,5 +43,8 @@ ROW_MODELS = {
     "WideDeep": "recsys_fast.models.wide_deep",
 }
 
-#: models of content: arrays of images or feature rows
-CONTENT_MODELS = {"ContentCNN": "recsys_fast.models.content_cnn"}
+#: models of content: images, rows of numbers, texts
+CONTENT_MODELS = {
+    "ContentCNN": "recsys_fast.models.content_cnn",
+    "ContentRNN": "recsys_fast.models.content_rnn",
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -176,32 +175,6 @@ class RowModel(Stateful):
             NotFittedError, ValueError: as ``score_rows``.
         """
         return self._link(self.score_rows(X))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters and learned state, the optimizer's included, to one file, atomically.
-
-        The layout is that of safetensors. ``device``, ``n_threads`` and a ``random_state`` other than an int are not
-        stored, nor are the training rows.
-
-        Raises:
-            NotFittedError: nothing to save yet.
-            OSError: the file cannot be written.
-        """
-        from recsys_fast.models.files import save
-
-        self._check_fitted()
-        save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Self:
-        """Return the model that ``save`` wrote to ``path``.
-
-        Raises:
-            ModelFormatError: the file is damaged, too new, or holds another kind of model.
-        """
-        from recsys_fast.models.files import load
-
-        return load(path, cls, device)
 
 
 class RowEvaluator:

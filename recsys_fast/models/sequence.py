@@ -220,17 +220,10 @@ class SequenceModel(SequenceTrainable):
             mend = "users selects among user_items when those are given; pass users=None for all of them"
             rows, scalar = inputs.check_ids(users, histories.n_users, "users", mend)
             histories = histories.take(rows)
-        choice = self._choice(exclude, include)
+        choice = inputs.check_chosen(self._shape()[1], exclude=exclude, include=include)
         seen = histories.seen if filter_seen else None
         found = self._best(self._item_table(), self._encode(histories), check_int("n", n, 0), seen=seen, **choice)
         return Recommendations(found.ids[0], found.scores[0]) if scalar else found
-
-    def _choice(self, exclude: ArrayLike | None, include: ArrayLike | None) -> dict[str, Any]:
-        _, n_items = self._shape()
-        given = {"exclude": exclude, "include": include}
-        return {
-            name: None if items is None else inputs.check_ids(items, n_items, name)[0] for name, items in given.items()
-        }
 
     # ---- one user, event by event
 
@@ -290,7 +283,7 @@ class SequenceModel(SequenceTrainable):
         Returns:
             ids and scores, ``(n,)``.
         """
-        choice = self._choice(exclude, include)
+        choice = inputs.check_chosen(self._shape()[1], exclude=exclude, include=include)
         if state.query is None:
             state.query = self._encode(Sequences([state.items], n_items=self._matrix.n_cols))[0]
         query, network, seen = state.query, self._net(), None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
@@ -73,6 +74,38 @@ class Stateful(Parameters, ABC):
         vars(self).update(state)
         for numbers in self.history_.values():
             del numbers[self.n_epochs_ :]
+
+    # ---- files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and learned state, the optimizer's included, to one file, atomically.
+
+        Models of users and items have their training matrix and id maps in it, others not what they were trained on.
+        The layout is that of safetensors; see ``recsys_fast.serialization``. ``device``, ``n_threads`` and a
+        ``random_state`` other than an int are not stored.
+
+        Raises:
+            NotFittedError: nothing to save yet.
+            TypeError: an id map with ids that are neither ints nor strings.
+            OSError: the file cannot be written.
+        """
+        from recsys_fast.models.files import save
+
+        self._check_fitted()
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Self:
+        """Return the model that ``save`` wrote to ``path``.
+
+        Raises:
+            ModelFormatError: the file is damaged, too new, or holds another kind of model.
+        """
+        from recsys_fast.models.files import load
+
+        return load(path, cls, device)
+
+    # ---- what is derived
 
     def _cached(self, name: str, make: Any) -> Any:
         """Return something derived from the learned state, kept until that changes (never saved or pickled)."""

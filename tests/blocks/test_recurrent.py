@@ -61,6 +61,19 @@ def test_gradients_of_all_parameters(cell: str, bias: bool) -> None:
 
 
 @by_cell
+def test_nobody_may_want_the_gradient_of_the_inputs(cell: str, device: str) -> None:
+    found = []
+    for first in (False, True):
+        block, parameters = build(cell, device, first=first)
+        batch = batch_of(LENGTHS)
+        block.forward(rows(9), batch)
+        dx = block.backward(np.ones((9, 6), np.float32), batch)
+        assert dx.shape == (0 if first else 9, 4)
+        found.append(parameters.gradients.copy())
+    assert np.array_equal(*found)
+
+
+@by_cell
 def test_a_state_continues_a_sequence(cell: str, device: str) -> None:
     block, _ = build(cell, device)
     x = rows(8)

@@ -106,7 +106,7 @@ def test_files_and_going_on(device: str, tmp_path: Path) -> None:
     more = make(device, n_epochs=3).fit(x, y).partial_fit(x, y, n_epochs=2)
     assert np.array_equal(more.predict_proba(x), whole.predict_proba(x))
     assert len(more.history_["loss"]) == 5
-    data = path.read_bytes().replace(b'\\"image\\": [8, 9, 2]', b'\\"image\\": [9, 8, 2]')
+    data = path.read_bytes().replace(b'\\"shape\\": [8, 9, 2]', b'\\"shape\\": [9, 8, 2]')
     path.write_bytes(data)
     with pytest.raises(ModelFormatError):
         rf.load(path)

@@ -85,10 +85,14 @@ def over_seeds(
     return figure
 
 
+def shown(found: dict[str, float]) -> str:
+    """Return metrics by name, as text."""
+    return "  ".join(f"{metric} {number:.4f}" for metric, number in found.items())
+
+
 def seed_line(name: str, seed: int, found: dict[str, float], seconds: float) -> str:
     """Return what one seed reached, as a line."""
-    numbers = "  ".join(f"{metric} {number:.4f}" for metric, number in found.items())
-    return f"{name:<12} seed {seed}  {numbers}  fit {seconds:.0f} s"
+    return f"{name:<12} seed {seed}  {shown(found)}  fit {seconds:.0f} s"
 
 
 class Report:

@@ -24,7 +24,8 @@ import numpy as np
 import scipy.sparse as sp
 
 import recsys_fast as rf
-from benchmarks.models.quality_tower import among, citeulike, measured, parted, setting
+from benchmarks import harness
+from benchmarks.models.quality_tower import among, citeulike, measured, parted
 from recsys_fast.models import ExtendedCatalogue
 
 LAYERS = [("conv", 32, 3, "same"), ("conv", 32, 3, "same"), ("pool", 2), ("conv", 64, 3, "same"), ("dense", 64)]
@@ -91,18 +92,18 @@ def cold(options: argparse.Namespace) -> None:
         wide = sp.csr_array((train.data, train.indices, train.indptr), shape=shifted.shape)
         both = features[np.concatenate([warm_items, cold_items])]
         knn = rf.ContentKNN(200).fit(wide, item_features=both)
-        print(f"  ContentKNN: cold {among(knn, shifted, behind)}", flush=True)
+        print(f"  ContentKNN: {harness.shown(among(knn, shifted, behind))}", flush=True)
         popular = rf.Popularity().fit(wide)
-        print(f"  Popularity: cold {among(popular, shifted, behind)}", flush=True)
+        print(f"  Popularity: {harness.shown(among(popular, shifted, behind))}", flush=True)
 
         als = rf.ALS(**ALS, random_state=seed).fit(train)
-        print(f"  ALS: warm {measured(als, train, warm)}", flush=True)
+        print(f"  ALS: {harness.shown(measured(als, train, warm, 'warm '))}", flush=True)
         model = rf.ContentRNN(**TEXT, random_state=seed).set_params(**dict(options.set))
         start = time.perf_counter()
         model.fit_factors(words.take(warm_items), als)
         seconds = time.perf_counter() - start
         union = ExtendedCatalogue(als, model.encode(words.take(cold_items)))
-        print(f"  ContentRNN: cold {among(union, shifted, behind)}; {seconds:.0f} s", flush=True)
+        print(f"  ContentRNN: {harness.shown(among(union, shifted, behind))}; {seconds:.0f} s", flush=True)
 
 
 def main() -> None:
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("work", nargs="?", choices=["digits", "cold"], default="digits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--words", type=int, default=100, help="cold: of an item at most")
-    parser.add_argument("--set", nargs="*", type=setting, default=[], metavar="PARAMETER=VALUE")
+    parser.add_argument("--set", nargs="*", type=harness.setting, default=[], metavar="PARAMETER=VALUE")
     options = parser.parse_args()
     digits(options) if options.work == "digits" else cold(options)
 

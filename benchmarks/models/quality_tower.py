@@ -43,17 +43,19 @@ def measured(model: Any, train: Any, test: Any, which: str = "") -> dict[str, fl
     return {f"{which}{metric}": float(found[metric]) for metric in PUBLISHED}
 
 
-def among(model: Any, test: Any, items: np.ndarray[Any, Any], n: int = 20) -> dict[str, float]:
-    """Return recall and NDCG of the users' test items where nothing but ``items`` is ranked."""
+def among(
+    model: Any, test: Any, items: np.ndarray[Any, Any], which: str = "cold ", n: int = 20, *, filter_seen: bool = False
+) -> dict[str, float]:
+    """Return recall and NDCG of the users' test items where nothing but ``items`` is ranked; names as ``measured``."""
     users = np.flatnonzero(np.diff(test.indptr))
-    ids = model.recommend(users, n=n, include=items, filter_seen=False).ids
+    ids = model.recommend(users, n=n, include=items, filter_seen=filter_seen).ids
     discount = 1.0 / np.log2(np.arange(2, n + 2))
     recall, ndcg = np.zeros(len(users)), np.zeros(len(users))
     for place, user in enumerate(users):
         own = test.indices[test.indptr[user] : test.indptr[user + 1]]
         hit = np.isin(ids[place], own)
         recall[place], ndcg[place] = hit.sum() / len(own), (hit * discount).sum() / discount[: len(own)].sum()
-    return {f"cold recall@{n}": recall.mean(), f"cold ndcg@{n}": ndcg.mean()}
+    return {f"{which}recall@{n}": float(recall.mean()), f"{which}ndcg@{n}": float(ndcg.mean())}
 
 
 def gowalla(options: argparse.Namespace) -> None:

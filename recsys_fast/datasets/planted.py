@@ -80,11 +80,16 @@ def plant(
     item_exponent: float,
     test_fraction: float,
     seed: int,
+    affinity: NDArray[np.float64] | None = None,
 ) -> Planted:
-    """Make the truth: tastes' distributions over items, and how many interactions each user has."""
+    """Make the truth: tastes' distributions over items, and how many interactions each user has.
+
+    They are popularity x ``affinity (n_items, rank)``, all above 0; None draws it.
+    """
     rng = _rng(seed, 0)
     popularity = _power_law(n_items, item_exponent, rng)
-    items = _mixtures(n_items, rank, concentration, rng) * popularity[:, None]
+    affinity = _mixtures(n_items, rank, concentration, rng) if affinity is None else affinity
+    items = affinity * popularity[:, None]
     items /= items.sum(axis=0)
     counts = _split_total(n_interactions, _power_law(n_users, user_exponent, rng), max(1, n_items // 2))
     test_counts = np.floor(counts * test_fraction + 0.5).astype(np.int64)

@@ -89,10 +89,10 @@ def synthetic(
         TypeError: a size that is not an integer.
     """
     sizes = {"n_users": n_users, "n_items": n_items, "n_interactions": n_interactions, "rank": rank}
-    sizes = {name: _whole(name, value, 1) for name, value in sizes.items()}
-    sizes |= {"oracle_users": _whole("oracle_users", oracle_users, 1), "seed": _whole("random_state", random_state, 0)}
-    _check(sizes, concentration, user_exponent, item_exponent, test_fraction)
-    cuts = tuple(_whole("ks", k, 1) for k in ks)
+    sizes = {name: whole(name, value, 1) for name, value in sizes.items()}
+    sizes |= {"oracle_users": whole("oracle_users", oracle_users, 1), "seed": whole("random_state", random_state, 0)}
+    check_shares(sizes, concentration, user_exponent, item_exponent, test_fraction)
+    cuts = tuple(whole("ks", k, 1) for k in ks)
     if not cuts:
         raise ValueError(message("ks", "no cut", "one or more, such as (20,)"))
     folder = None if out is None else _empty_folder(Path(out))
@@ -113,7 +113,8 @@ def synthetic(
     return _dataset("memory", arrays, summary)
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def whole(name: str, value: Any, least: int) -> int:
+    """Return an integer of at least so much; raises TypeError and ValueError."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -123,7 +124,8 @@ def _whole(name: str, value: Any, least: int) -> int:
     return number
 
 
-def _check(sizes: dict[str, int], concentration: float, user: float, item: float, test_fraction: float) -> None:
+def check_shares(sizes: dict[str, int], concentration: float, user: float, item: float, test_fraction: float) -> None:
+    """Raise ValueError for sizes and shares that no made data can have."""
     for name in ("n_users", "n_items"):
         if sizes[name] > _INT32_MAX:
             raise ValueError(message(name, sizes[name], "at most 2**31 - 1"))

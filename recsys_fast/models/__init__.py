@@ -24,6 +24,7 @@ from recsys_fast.models.item_knn import ItemKNN
 from recsys_fast.models.logistic_mf import LogisticMF
 from recsys_fast.models.mf import MF
 from recsys_fast.models.mult_vae import MultDAE, MultVAE
+from recsys_fast.models.multimodal import Multimodal
 from recsys_fast.models.ncf import GMF, MLPRec, NeuMF
 from recsys_fast.models.nextitnet import NextItNet
 from recsys_fast.models.popularity import Popularity
@@ -66,6 +67,7 @@ __all__ = [
     "MLPRec",
     "MultDAE",
     "MultVAE",
+    "Multimodal",
     "NeuMF",
     "NextItNet",
     "P3alpha",

@@ -74,9 +74,13 @@ def _contents(model: Stateful, owner: Recommender | None) -> Contents:
             arrays["matrix.values"] = matrix.values
     for name, numbers in model.history_.items():
         arrays[f"history.{name}"] = np.array(numbers, np.float64)
+    return Contents(arrays, stored_params(model), state)
+
+
+def stored_params(model: Stateful) -> dict[str, Any]:
+    """Return the constructor's parameters that a file holds."""
     local = {*_LOCAL, *model._unsaved}
-    params = {name: _plain(name, value) for name, value in model.get_params(deep=False).items() if name not in local}
-    return Contents(arrays, params, state)
+    return {name: _plain(name, value) for name, value in model.get_params(deep=False).items() if name not in local}
 
 
 def pack_members(owner: Recommender, members: Sequence[Recommender]) -> tuple[dict[str, NDArray[Any]], list[Any]]:
@@ -112,7 +116,7 @@ def unpack_members(reader: Reader | Part, owner: Recommender, described: Any) ->
         keys = {"model": str, "params": dict, "state": dict}
         if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != keys:
             raise part.fail("description", repr(entry)[:80], ", ".join(keys))
-        member = _restore(part, _kind(part, entry["model"], MODELS), entry["params"], entry["state"], owner)
+        member = _restore(part, find_class(part, entry["model"], MODELS), entry["params"], entry["state"], owner)
         members.append(member)
     return members
 
@@ -178,12 +182,7 @@ def _restore(
     device: str = "auto",
 ) -> M:
     """Return the model that ``_contents`` described; a member's device and matrix may be its owner's."""
-    model = kind(**_check_names(reader, kind, params))
-    model.set_params(device=device if owner is None else owner.device, n_threads=None)
-    try:
-        model._check_params()
-    except (ValueError, TypeError) as error:
-        raise reader.fail(f"parameters are out of range ({error})") from None
+    model = make_unfitted(reader, kind, params, device if owner is None else owner.device)
     n_epochs = _count(reader, state, "n_epochs")
     if model._keeps_matrix:
         _restore_matrix(cast("Recommender", model), reader, state, owner)
@@ -192,6 +191,17 @@ def _restore(
     if state:
         raise reader.fail("unknown contents", ", ".join(sorted(state))[:200], "none")
     model.n_epochs_ = n_epochs
+    return model
+
+
+def make_unfitted(reader: Reader | Part, kind: type[M], params: dict[str, Any], device: str = "auto") -> M:
+    """Return an unfitted model of these parameters, which may be anything that JSON holds."""
+    model = kind(**_check_names(reader, kind, params))
+    model.set_params(device=device, n_threads=None)
+    try:
+        model._check_params()
+    except (ValueError, TypeError) as error:
+        raise reader.fail(f"parameters are out of range ({error})") from None
     return model
 
 
@@ -221,11 +231,11 @@ def _check_metadata(reader: Reader, cls: type[M] | None) -> type[M]:
         if cls.__name__ != name:
             raise reader.fail("model", repr(name)[:80], cls.__name__)
         return cls
-    kind: type[M] = _kind(reader, name, MODELS | ROW_MODELS | CONTENT_MODELS)
+    kind: type[M] = find_class(reader, name, MODELS | ROW_MODELS | CONTENT_MODELS)
     return kind
 
 
-def _kind(reader: Reader | Part, name: str, known: dict[str, str]) -> Any:
+def find_class(reader: Reader | Part, name: str, known: dict[str, str]) -> Any:
     """Return the class of that name, among ``known``."""
     if name not in known:
         raise reader.fail("model", repr(name)[:80], "one of " + ", ".join(known))

@@ -183,14 +183,17 @@ class Trainable(Stateful):
         Raises:
             ModelFormatError: the file is damaged or holds another model.
         """
-        model = cls.load(path, device=device)
-        chosen, evaluator = model._watchers(eval_set, callbacks, verbose)
-        last = model._planned_epochs() if n_epochs is None else check_int("n_epochs", n_epochs, 1)
-        if last > model.n_epochs_:
-            first, history = model.n_epochs_, model.history_
-            model._announce(verbose)
-            train(model, model._resume(), last, first=first, history=history, evaluator=evaluator, callbacks=chosen)
-        return model
+        return cls.load(path, device=device)._go_on(n_epochs, eval_set, callbacks, verbose)
+
+    def _go_on(self, n_epochs: int | None, eval_set: Any, callbacks: Iterable[Any], verbose: bool) -> Self:
+        """Train a loaded model up to this number of epochs; see ``resume``."""
+        chosen, evaluator = self._watchers(eval_set, callbacks, verbose)
+        last = self._planned_epochs() if n_epochs is None else check_int("n_epochs", n_epochs, 1)
+        if last > self.n_epochs_:
+            first, history = self.n_epochs_, self.history_
+            self._announce(verbose)
+            train(self, self._resume(), last, first=first, history=history, evaluator=evaluator, callbacks=chosen)
+        return self
 
     def _watchers(self, eval_set: Any, callbacks: Iterable[Any], verbose: bool) -> tuple[tuple[Any, ...], Evaluator]:
         chosen = check_callbacks(callbacks)

@@ -19,6 +19,7 @@ MODELS = {
     "MLPRec": "recsys_fast.models.ncf",
     "MultDAE": "recsys_fast.models.mult_vae",
     "MultVAE": "recsys_fast.models.mult_vae",
+    "Multimodal": "recsys_fast.models.multimodal",
     "NeuMF": "recsys_fast.models.ncf",
     "NextItNet": "recsys_fast.models.nextitnet",
     "P3alpha": "recsys_fast.models.graph",

@@ -1,9 +1,9 @@
-"""What two towers over features are besides their parameters: network, use, cold users and items, files."""
+"""What two towers are besides their parameters: network, use, cold users, files; over features of users and items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,16 @@ from recsys_fast.models import inputs
 from recsys_fast.models.factors import FactorModel, unit_rows
 from recsys_fast.models.network_model import NetworkModel
 from recsys_fast.models.network_state import ASKING
-from recsys_fast.models.sgd_features import Side, as_scipy, check_features, without_interactions
+from recsys_fast.models.parameters import check_choice, check_float, check_int
+from recsys_fast.models.sgd_factors import check_flag
+from recsys_fast.models.sgd_features import Side, as_scipy, without_interactions
 from recsys_fast.models.sgd_tables import pack_features, read_features
-from recsys_fast.models.two_tower_training import Inputs, PairBatches, TwoTowerNetwork
+from recsys_fast.models.two_tower_training import AnyTower, Inputs, PairBatches, TwoTowerNetwork, parts_of
 from recsys_fast.ops import Csr
+from recsys_fast.ops.block_arguments import ACTIVATIONS
 
 F32 = NDArray[np.float32]
-_SIDES = ("user", "item")
+SIDES = ("user", "item")
 
 
 class TowerModel(NetworkModel, FactorModel):
@@ -50,6 +53,28 @@ class TowerModel(NetworkModel, FactorModel):
     _user_features: Csr | None = None
     _item_features: Csr | None = None
 
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_int("n_factors", self.n_factors, 1, 65535)
+        if isinstance(self.hidden, str) or not isinstance(self.hidden, Sequence):
+            raise TypeError(message("hidden", type(self.hidden).__name__, "a tuple of widths, such as (128,)"))
+        for width in self.hidden:
+            check_int("hidden", width, 1, 65536)
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        for name in ("dropout", "id_dropout"):
+            if check_float(name, getattr(self, name), 0.0, high=1.0) == 1.0:
+                raise ValueError(message(name, 1.0, f"0 <= {name} < 1"))
+        for name in ("layer_norm", "normalize", "identity"):
+            check_flag(name, getattr(self, name))
+        check_float("temperature", self.temperature, 0.0, above=True, high=1e6)
+        check_choice("pooling", self.pooling, ("mean", "sum"))
+        check_int("n_negatives", self.n_negatives, 0, 1 << 20)
+        check_choice("negative", self.negative, ("uniform", "popularity"))
+        check_float("negative_alpha", self.negative_alpha, 0.0, high=10.0)
+        check_float("log_q", self.log_q, 0.0, high=1.0)
+        check_float("init_scale", self.init_scale, 0.0, above=True, high=1e6)
+        self._mlp()
+
     # ---- the network
 
     def _mlp(self) -> MLP:
@@ -60,117 +85,80 @@ class TowerModel(NetworkModel, FactorModel):
         blocks = [() if features is None else (features,) for features in (self._user_features, self._item_features)]
         return Side(n_users, self.identity, blocks[0]), Side(n_items, self.identity, blocks[1])
 
-    def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
+    def _make_towers(self, n_users: int, n_items: int) -> tuple[AnyTower, AnyTower]:
+        """Return the towers of users and items, not connected yet."""
         users, items = (
-            EmbeddingBag(side.n_rows, self.n_factors, scale=self.init_scale, name=name)
-            for side, name in zip(self._sides(n_users, n_items), ("users", "items"), strict=True)
+            Tower(EmbeddingBag(side.n_rows, self.n_factors, scale=self.init_scale, name=name), mlp, self.normalize)
+            for side, name, mlp in zip(
+                self._sides(n_users, n_items), ("users", "items"), (self._mlp(), self._mlp()), strict=True
+            )
         )
-        return [items, users], {"user_mlp": self._mlp(), "item_mlp": self._mlp()}
+        return users, items
+
+    def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
+        return parts_of(*self._make_towers(n_users, n_items))
 
     def _make_network(self, runtime: Runtime) -> TwoTowerNetwork:
-        tables, blocks = self._parts(*self._matrix.shape)
-        items, users = (table for table in tables if isinstance(table, EmbeddingBag))
-        mlps = [block for block in blocks.values() if isinstance(block, MLP)]
-        towers = Tower(users, mlps[0], self.normalize), Tower(items, mlps[1], self.normalize)
-        given = tuple(Inputs(side, self.pooling == "mean") for side in self._sides(*self._matrix.shape))
+        users, items = (Inputs(side, self.pooling == "mean") for side in self._sides(*self._matrix.shape))
         return TwoTowerNetwork(
-            towers, (given[0], given[1]), self._loss(), self._optimizer(), runtime, seed=self.seed_,
-            temperature=self.temperature, id_dropout=self.id_dropout,
+            self._make_towers(*self._matrix.shape), (users, items), self._loss(), self._optimizer(), runtime,
+            seed=self.seed_, temperature=self.temperature, id_dropout=self.id_dropout,
         )  # fmt: skip
 
     def _loss(self) -> ItemLoss | None:
         counts = inputs.column_counts(self._matrix)
         if not counts.any():
             return None
-        uniform, described = self.negative == "uniform", self._item_features is not None
+        uniform = self.negative == "uniform"
         how: dict[str, Any] = {"negatives": "in_batch"}
         if self.n_negatives:
-            how = {"negatives": "uniform" if uniform and not described else "popularity"}
+            how = {"negatives": "uniform" if uniform and not self._described() else "popularity"}
             how |= {"n_negatives": self.n_negatives, "alpha": 0.0 if uniform else self.negative_alpha}
-        return ItemLoss("sampled_ce", len(counts), counts=counts, shared=True, log_q=self.log_q, **how)
+        return ItemLoss(self._loss_kind(), len(counts), counts=counts, shared=True, log_q=self._log_q(), **how)
+
+    def _described(self) -> bool:
+        """Return whether items without interactions have vectors: they must not be drawn as negatives."""
+        return self._item_features is not None
+
+    def _loss_kind(self) -> str:
+        return "sampled_ce"
+
+    def _log_q(self) -> float:
+        return self.log_q
 
     def _batches(self) -> PairBatches:
         return PairBatches(self._matrix, self.batch_size, self.seed_)
 
     def _begin(self) -> Any:
         trainer = super()._begin()
-        if self.identity:  # what has no interactions is described by its features alone
-            for table, empty in zip(self._towers(), without_interactions(self._matrix), strict=True):
-                table[: len(empty)][empty] = 0.0
+        empty = without_interactions(self._matrix)  # what has none is described by its features alone
+        for side, table in self._own_tables().items():
+            table[: len(empty[side])][empty[side]] = 0.0
         return trainer
 
     def _resume(self) -> Any:
         trainer = super()._resume()
-        if self.identity:
-            generator = np.random.Generator(np.random.Philox(key=np.array([self.seed_, self.n_epochs_], np.uint64)))
-            for table, empty in zip(self._towers(), without_interactions(self._matrix), strict=True):
-                own = table[: len(empty)]
-                first = ~empty & ~own.any(axis=1)
-                own[first] = self.init_scale * generator.standard_normal((int(first.sum()), self.n_factors))
+        empty = without_interactions(self._matrix)
+        generator = np.random.Generator(np.random.Philox(key=np.array([self.seed_, self.n_epochs_], np.uint64)))
+        for side, table in self._own_tables().items():
+            own = table[: len(empty[side])]
+            first = ~empty[side] & ~own.any(axis=1)
+            own[first] = self.init_scale * generator.standard_normal((int(first.sum()), self.n_factors))
         return trainer
 
-    def _towers(self) -> tuple[F32, F32]:
-        """Return the tables of users and items."""
+    def _own_tables(self) -> dict[int, F32]:
+        """Return the tables that begin with embeddings of the users (0) and the items (1) themselves."""
         network: Any = self._network
-        return network.towers[0].table.values, network.towers[1].table.values
-
-    # ---- training
-
-    def fit(
-        self,
-        user_items: Any,
-        *,
-        user_features: Any = None,
-        item_features: Any = None,
-        eval_set: Any = None,
-        callbacks: Iterable[Any] = (),
-        verbose: bool = False,
-    ) -> Self:
-        """Train from scratch.
-
-        Args:
-            user_items: ``(n_users, n_items)`` interactions; stored zeros are none, other values count as 1.
-            user_features: ``(n_users, n_user_features)`` sparse; None for none.
-            item_features: ``(n_items, n_item_features)``, likewise.
-            eval_set: test matrix, or the pair (train, test); its metrics join ``history_`` after every epoch.
-            callbacks: objects with ``on_epoch_end(state) -> bool | None``; see ``recsys_fast.training``.
-            verbose: show a progress bar, or a line per epoch where standard error is not a terminal.
-
-        Returns:
-            The model.
-
-        Raises:
-            ValueError, TypeError: a parameter, the matrix or features are not usable; the model is left as it was.
-            DivergedError: the loss or a parameter is not finite; the last finite epoch is kept.
-
-        An exception, Ctrl-C included, leaves the model at the last finished epoch; unfitted if there was none.
-        """
-        features = {"user_features": user_features, "item_features": item_features}
-        return self._fit(user_items, eval_set, callbacks, verbose, **features)
+        return {side: tower.table.values for side, tower in enumerate(network.towers) if network.sides[side].own}
 
     def _prepare(self, matrix: Csr) -> Csr:
         if matrix.values is None or matrix.nnz == 0:
             return matrix._replace(values=None)
         if float(matrix.values.min()) < 0.0:
-            what = "smallest value, which TwoTower takes for liked"
+            what = f"smallest value, which {type(self).__name__} takes for liked"
             mend = "drop what users dislike, or shift the values"
             raise ValueError(message(what, matrix.values.min(), "0 or more", mend))
         return inputs.drop_zeros(matrix)._replace(values=None)
-
-    def _check_given(self, matrix: Csr, **given: Any) -> dict[str, Any]:
-        kept = {}
-        for name, n in zip(_SIDES, matrix.shape, strict=True):
-            kept[f"_{name}_features"] = check_features(given.get(f"{name}_features"), f"{name}_features", name, n)
-            if kept[f"_{name}_features"] is None and not self.identity:
-                what = f"{name}s have no features, and identity=False"
-                raise ValueError(message(what, mend=f"pass {name}_features to fit, or set identity=True"))
-        return kept
-
-    def _partial_fit_all(self, user_items: Any, n_epochs: int) -> Self:
-        if not self.is_fitted:
-            self._check_given(self._prepare(inputs.check_matrix(user_items, "user_items")))
-            self._user_features = self._item_features = None
-        return super()._partial_fit_all(user_items, n_epochs)
 
     # ---- use
 
@@ -183,7 +171,7 @@ class TowerModel(NetworkModel, FactorModel):
                 found: F32 = network.vectors(side)
                 return found
 
-        vectors: F32 = self._cached(f"{_SIDES[side]}_vectors", make)
+        vectors: F32 = self._cached(f"{SIDES[side]}_vectors", make)
         return vectors
 
     @property
@@ -219,12 +207,8 @@ class TowerModel(NetworkModel, FactorModel):
         """
         return self._encoded(0, user_features)
 
-    def encode_items(self, item_features: Any) -> F32:
-        """Return the vectors of items of which nothing is known but their features; see ``encode_users``."""
-        return self._encoded(1, item_features)
-
     def _encoded(self, side: int, features: Any) -> F32:
-        checked = self._more_features(_SIDES[side], features)
+        checked = self._more_features(SIDES[side], features)
         old = self._sides(*self._shape())[side]
         shifted = checked._replace(col_idx=checked.col_idx + np.int32(old.sizes[0]), n_cols=old.n_rows)
         rows = Inputs(Side(checked.n_rows, False, (shifted,)), self.pooling == "mean")
@@ -241,45 +225,31 @@ class TowerModel(NetworkModel, FactorModel):
             raise ValueError(message(f"{side}_features of a model that was trained without", mend=mend))
         return inputs.check_matrix(features, f"{side}_features", None, known.n_cols)
 
-    def extend(self, *, user_features: Any = None, item_features: Any = None) -> Self:
-        """Append users and items that nothing is known of but their features; they can be recommended at once.
-
-        Args:
-            user_features: ``(n_new_users, n_user_features)`` sparse; None for no new users.
-            item_features: ``(n_new_items, n_item_features)``, likewise.
-
-        Returns:
-            The model. Id maps that came with the training data are dropped where their side grows.
-
-        Raises:
-            ValueError: the model was trained without such features, or with another number of them.
-        """
-        old = dict(zip(_SIDES, self._shape(), strict=True))
-        given = {"user": user_features, "item": item_features}
-        new = {side: self._more_features(side, some) for side, some in given.items() if some is not None}
+    def _append(self, **features: Any) -> None:
+        """Append users and items ("user", "item") that nothing is known of but these features; None for none."""
+        new = {side: self._more_features(side, some) for side, some in features.items() if some is not None}
+        old = dict(zip(SIDES, self._shape(), strict=True))
         sizes = {side: n + (new[side].n_rows if side in new else 0) for side, n in old.items()}
         self.resize(sizes["user"], sizes["item"])
         for side, csr in new.items():
             ids = np.arange(old[side], sizes[side], dtype=np.int32)
             setattr(self, f"_{side}_features", inputs.replace_rows(getattr(self, f"_{side}_features"), ids, csr))
         self._take_network(self._restored(*self._held()))
-        return self
 
     def _grow(self, n_users: int, n_items: int) -> None:
-        before = self._user_features, self._item_features
-        old = [len(vectors) for vectors in (self.user_factors_, self.item_factors_)]
-        grown = (n_users, n_items)
+        before, grown, held = (self._user_features, self._item_features), (n_users, n_items), self._held()[0]
+        rows = [len(held.get(name, ())) for name in ("users", "items")]
+        old = [n - (0 if features is None else features.n_cols) for n, features in zip(rows, before, strict=True)]
         try:
-            for side, features, n in zip(_SIDES, before, grown, strict=True):
+            for side, features, n in zip(SIDES, before, grown, strict=True):
                 more = None if features is None else inputs.add_empty(features, n, features.n_cols)
                 setattr(self, f"_{side}_features", more)
             super()._grow(n_users, n_items)
         except BaseException:
             self._user_features, self._item_features = before
             raise
-        if self.identity:
-            for table, first, last in zip(self._towers(), old, grown, strict=True):
-                table[first:last] = 0.0
+        for k, table in self._own_tables().items():
+            table[old[k] : grown[k]] = 0.0
 
     def fold_in(self, user_items: Any) -> F32:
         """Return vectors of new users from their histories: the mean of the items' vectors.
@@ -303,21 +273,23 @@ class TowerModel(NetworkModel, FactorModel):
 
     # ---- memory and files
 
-    def estimate_memory(
-        self, user_items: Any, *, user_features: Any = None, item_features: Any = None
-    ) -> dict[str, int]:
-        """Return the bytes that ``fit`` with these arguments needs at its peak, by purpose and as "total"."""
+    def _estimate(self, user_items: Any, **given: Any) -> dict[str, int]:
+        """Return what ``estimate_memory`` does, for further inputs of ``fit``."""
         self._check_params()
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
         sketch = type(self)(**self.get_params())
-        given = {"user_features": user_features, "item_features": item_features}
         vars(sketch).update(self._check_given(matrix, **given))
         parts = NetworkModel.estimate_memory(sketch, user_items)
         parts.pop("total")
         known = [csr for csr in (sketch._user_features, sketch._item_features) if csr is not None]
         parts["features"] = sum(24 * csr.nnz + 16 * csr.n_rows for csr in known) + 16 * len(known) * sum(matrix.shape)
         parts["vectors"] = 4 * self.n_factors * sum(matrix.shape)
+        parts |= sketch._content_bytes(matrix)
         return {**parts, "total": sum(parts.values())}
+
+    def _content_bytes(self, matrix: Csr) -> dict[str, int]:
+        """Return what content of items takes besides."""
+        return {}
 
     def _step_rows(self, data: Csr) -> tuple[int, int]:
         batch = min(self.batch_size, max(1, data.nnz))
@@ -331,7 +303,7 @@ class TowerModel(NetworkModel, FactorModel):
 
     def _pack(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         arrays, values = super()._pack()
-        for side in _SIDES:
+        for side in SIDES:
             pack_features(arrays, values, side, getattr(self, f"_{side}_features"))
         return arrays, values
 
@@ -340,6 +312,6 @@ class TowerModel(NetworkModel, FactorModel):
             self._matrix = self._prepare(self._matrix)
         except ValueError as error:
             raise reader.fail(str(error)) from None
-        for side, n in zip(_SIDES, self._matrix.shape, strict=True):
+        for side, n in zip(SIDES, self._matrix.shape, strict=True):
             setattr(self, f"_{side}_features", read_features(reader, values, side, n))
         super()._unpack(reader, values)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 from recsys_fast.errors import message
+from recsys_fast.models import inputs
 from recsys_fast.models.network_structure import Structured
-from recsys_fast.models.parameters import check_choice, check_float, check_int
-from recsys_fast.models.sgd_factors import check_flag
-from recsys_fast.models.tower_model import TowerModel
-from recsys_fast.ops.block_arguments import ACTIVATIONS
+from recsys_fast.models.sgd_features import check_features
+from recsys_fast.models.tower_model import F32, SIDES, TowerModel
+from recsys_fast.ops import Csr
 
 
 class TwoTower(TowerModel):
@@ -134,24 +134,79 @@ class TwoTower(TowerModel):
         self.n_threads = n_threads
         self.random_state = random_state
 
-    def _check_params(self) -> None:
-        super()._check_params()
-        check_int("n_factors", self.n_factors, 1, 65535)
-        if isinstance(self.hidden, str) or not isinstance(self.hidden, Sequence):
-            raise TypeError(message("hidden", type(self.hidden).__name__, "a tuple of widths, such as (128,)"))
-        for width in self.hidden:
-            check_int("hidden", width, 1, 65536)
-        check_choice("activation", self.activation, tuple(ACTIVATIONS))
-        for name in ("dropout", "id_dropout"):
-            if check_float(name, getattr(self, name), 0.0, high=1.0) == 1.0:
-                raise ValueError(message(name, 1.0, f"0 <= {name} < 1"))
-        for name in ("layer_norm", "normalize", "identity"):
-            check_flag(name, getattr(self, name))
-        check_float("temperature", self.temperature, 0.0, above=True, high=1e6)
-        check_choice("pooling", self.pooling, ("mean", "sum"))
-        check_int("n_negatives", self.n_negatives, 0, 1 << 20)
-        check_choice("negative", self.negative, ("uniform", "popularity"))
-        check_float("negative_alpha", self.negative_alpha, 0.0, high=10.0)
-        check_float("log_q", self.log_q, 0.0, high=1.0)
-        check_float("init_scale", self.init_scale, 0.0, above=True, high=1e6)
-        self._mlp()
+    # ---- training
+
+    def fit(
+        self,
+        user_items: Any,
+        *,
+        user_features: Any = None,
+        item_features: Any = None,
+        eval_set: Any = None,
+        callbacks: Iterable[Any] = (),
+        verbose: bool = False,
+    ) -> Self:
+        """Train from scratch.
+
+        Args:
+            user_items: ``(n_users, n_items)`` interactions; stored zeros are none, other values count as 1.
+            user_features: ``(n_users, n_user_features)`` sparse; None for none.
+            item_features: ``(n_items, n_item_features)``, likewise.
+            eval_set: test matrix, or the pair (train, test); its metrics join ``history_`` after every epoch.
+            callbacks: objects with ``on_epoch_end(state) -> bool | None``; see ``recsys_fast.training``.
+            verbose: show a progress bar, or a line per epoch where standard error is not a terminal.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError, TypeError: a parameter, the matrix or features are not usable; the model is left as it was.
+            DivergedError: the loss or a parameter is not finite; the last finite epoch is kept.
+
+        An exception, Ctrl-C included, leaves the model at the last finished epoch; unfitted if there was none.
+        """
+        features = {"user_features": user_features, "item_features": item_features}
+        return self._fit(user_items, eval_set, callbacks, verbose, **features)
+
+    def _check_given(self, matrix: Csr, **given: Any) -> dict[str, Any]:
+        kept = {}
+        for name, n in zip(SIDES, matrix.shape, strict=True):
+            kept[f"_{name}_features"] = check_features(given.get(f"{name}_features"), f"{name}_features", name, n)
+            if kept[f"_{name}_features"] is None and not self.identity:
+                what = f"{name}s have no features, and identity=False"
+                raise ValueError(message(what, mend=f"pass {name}_features to fit, or set identity=True"))
+        return kept
+
+    def _partial_fit_all(self, user_items: Any, n_epochs: int) -> Self:
+        if not self.is_fitted:
+            self._check_given(self._prepare(inputs.check_matrix(user_items, "user_items")))
+            self._user_features = self._item_features = None
+        return super()._partial_fit_all(user_items, n_epochs)
+
+    # ---- use
+
+    def encode_items(self, item_features: Any) -> F32:
+        """Return the vectors of items of which nothing is known but their features; see ``encode_users``."""
+        return self._encoded(1, item_features)
+
+    def extend(self, *, user_features: Any = None, item_features: Any = None) -> Self:
+        """Append users and items that nothing is known of but their features; they can be recommended at once.
+
+        Args:
+            user_features: ``(n_new_users, n_user_features)`` sparse; None for no new users.
+            item_features: ``(n_new_items, n_item_features)``, likewise.
+
+        Returns:
+            The model. Id maps that came with the training data are dropped where their side grows.
+
+        Raises:
+            ValueError: the model was trained without such features, or with another number of them.
+        """
+        self._append(user=user_features, item=item_features)
+        return self
+
+    def estimate_memory(
+        self, user_items: Any, *, user_features: Any = None, item_features: Any = None
+    ) -> dict[str, int]:
+        """Return the bytes that ``fit`` with these arguments needs at its peak, by purpose and as "total"."""
+        return self._estimate(user_items, user_features=user_features, item_features=item_features)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Runtime
+from recsys_fast.blocks.embedding import ItemTable
+from recsys_fast.blocks.embedding_bag import EmbeddingBag
 from recsys_fast.blocks.field_table import FeatureRows
 from recsys_fast.blocks.losses import ItemLoss
-from recsys_fast.blocks.tower import Tower
 from recsys_fast.data.epoch_random import EpochRandom
 from recsys_fast.models import inputs
 from recsys_fast.models.sgd_features import Side
@@ -21,7 +22,49 @@ from recsys_fast.training.optimizers import Optimizer
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-_BLOCK = 8192  # rows that go through a tower at a time
+BLOCK = 8192  # rows that go through a tower at a time
+
+
+class AnyTower(Protocol):
+    """What ``blocks.tower.Tower`` and ``blocks.fused_tower.FusedTower`` are to a network."""
+
+    blocks: dict[str, Block]
+    tables: tuple[ItemTable, ...]
+    d_out: int
+
+    @property
+    def table(self) -> EmbeddingBag | None:
+        """The table that begins with the rows of the ids, where there is one."""
+
+    def forward(self, rows: Any, packed: PackedBatch) -> Array:
+        """Return the vectors ``(n, d_out)`` of rows of this tower's kind."""
+
+    def backward(self, dy: Array, packed: PackedBatch) -> None:
+        """Write gradients from that of the vectors."""
+
+
+class AnyInputs(Protocol):
+    """What goes into a tower: n ids, with embeddings of their own or without."""
+
+    n: int
+    own: bool
+
+    def rows(self, ids: NDArray[np.integer[Any]]) -> Any:
+        """Return the rows of ids as the tower takes them."""
+
+
+class Parts(NamedTuple):
+    """Tables and blocks of two towers, as networks take them."""
+
+    tables: list[ItemTable]
+    blocks: dict[str, Block]
+
+
+def parts_of(users: AnyTower, items: AnyTower) -> Parts:
+    """Return what is to be connected."""
+    named = {"user": users, "item": items}
+    blocks = {f"{side}_{name}": block for side, tower in named.items() for name, block in tower.blocks.items()}
+    return Parts([*items.tables, *users.tables], blocks)
 
 
 class PairBatch(NamedTuple):
@@ -87,7 +130,7 @@ def averaged(features: Csr) -> Csr:
     return features._replace(values=shares if features.values is None else shares * features.values)
 
 
-class _Candidates:
+class Candidates:
     """What ``ItemLoss`` takes rows from and gives their gradients to: the items' tower instead of a table."""
 
     def __init__(self, network: TwoTowerNetwork, packed: PackedBatch) -> None:
@@ -120,8 +163,8 @@ class TwoTowerNetwork(Network):
 
     def __init__(
         self,
-        towers: tuple[Tower, Tower],
-        sides: tuple[Inputs, Inputs],
+        towers: tuple[AnyTower, AnyTower],
+        sides: tuple[AnyInputs, AnyInputs],
         loss: ItemLoss | None,
         optimizer: Optimizer,
         runtime: Runtime,
@@ -130,9 +173,8 @@ class TwoTowerNetwork(Network):
         temperature: float,
         id_dropout: float,
     ) -> None:
-        users, items = towers
-        blocks: dict[str, Block] = {"user_mlp": users.mlp, "item_mlp": items.mlp}
-        super().__init__(items.table, blocks, None, optimizer, runtime, seed=seed, tables=[users.table])
+        (first, *tables), blocks = parts_of(*towers)
+        super().__init__(first, blocks, None, optimizer, runtime, seed=seed, tables=tables)
         self.towers, self.sides, self.loss = towers, sides, loss
         self.temperature, self.id_dropout = temperature, id_dropout
 
@@ -140,33 +182,41 @@ class TwoTowerNetwork(Network):
         """Return how many interactions a batch has."""
         return len(batch.users)
 
-    def drawn(self, side: int, ids: I32, step: int) -> FeatureRows:
+    def drawn(self, side: int, ids: I32, step: int) -> Any:
         """Return the rows of ids in a step of training, some of them without their own embedding."""
         given = self.sides[side]
-        if not self.id_dropout or given.matrix is None or not given.own:
+        if not isinstance(given, Inputs) or not self.id_dropout or given.matrix is None or not given.own:
             return given.rows(ids)
         key = np.array([self.seed, 2 * step + side], np.uint64)
         return given.rows(ids, np.random.Generator(np.random.Philox(key=key)).random(len(ids)) < self.id_dropout)
 
+    def candidates(self, packed: PackedBatch) -> Candidates:
+        """Return what the loss of a step takes the items' vectors from."""
+        return Candidates(self, packed)
+
     def step(self, batch: PairBatch) -> tuple[float, int]:
         """Move everything by the gradient of the batch's mean loss; return the loss as a sum, and its terms."""
         assert self.loss is not None, "a network without loss cannot be trained"
+        for table in self.tables:
+            table.begin()
         packed = PackedBatch(np.array([0, len(batch.users)], np.int64), self.seed, self.steps, True)
         h = self.towers[0].forward(self.drawn(0, batch.users, self.steps), packed)
         scale = np.asarray(1.0 / self.temperature, h.dtype)
-        candidates: Any = _Candidates(self, packed)
+        candidates: Any = self.candidates(packed)
         loss, n, dh = self.loss.loss(candidates, h * scale, batch.items, packed)
         dh *= scale
         self.towers[0].backward(dh, packed)
+        for table in self.tables:
+            table.finish()
         self.optimizer.step(self.parameters, self.tables, self.steps)
         self.steps += 1
         return loss, n
 
-    def vectors(self, side: int, rows: Inputs | None = None) -> F32:
+    def vectors(self, side: int, rows: AnyInputs | None = None, block: int = BLOCK) -> F32:
         """Return the vectors of all users (0) or items (1), or of those that ``rows`` describe, ``(n, d) float32``."""
         given = self.sides[side] if rows is None else rows
-        out = np.empty((given.n, self.towers[side].mlp.d_out), np.float32)
-        for first in range(0, given.n, _BLOCK):
-            ids = np.arange(first, min(first + _BLOCK, given.n))
+        out = np.empty((given.n, self.towers[side].d_out), np.float32)
+        for first in range(0, given.n, block):
+            ids = np.arange(first, min(first + block, given.n))
             out[ids] = self.towers[side].forward(given.rows(ids), PackedBatch(np.array([0, len(ids)], np.int64)))
         return out

@@ -119,7 +119,7 @@ SEQUENCE_MODELS: dict[str, Callable[..., Any]] = {
     ),
 }
 # Models whose fit needs more than a matrix, or that know users by their id only; they have tests of their own.
-OTHERS = {"ContentKNN", "GMF", "MLPRec", "NeuMF", "TwoTower"}
+OTHERS = {"ContentKNN", "GMF", "MLPRec", "Multimodal", "NeuMF", "TwoTower"}
 CONTAINERS = {"Hybrid"}  # made of fitted models, and never trained on a matrix: with tests of their own
 FACTORS = [name for name in MODELS if name.startswith(("als", "bpr", "logistic-mf", "mf", "warp"))]
 

@@ -125,13 +125,17 @@ def test_cold_items_are_found_by_their_features(device: str) -> None:
     assert hits > 1.5 * matrix.toarray()[:, cold].mean()
 
 
-def test_users_and_items_of_features_alone(device: str) -> None:
+def test_users_and_items_of_features_alone(device: str, tmp_path: Path) -> None:
     matrix = ratings()
     model = model_of(device=device, hidden=(5,)).fit(matrix, **both())
+    model.save(tmp_path / "model")
+    loaded = rf.load(tmp_path / "model", device=device)
     new_users, new_items = features(4, 7, 5), features(3, 6, 6)
     users, items = model.encode_users(new_users), model.encode_items(new_items)
     before = model.user_factors_.copy(), model.item_factors_.copy()
     model.extend(user_features=new_users, item_features=new_items)
+    loaded.extend(user_features=new_users, item_features=new_items)
+    assert np.array_equal(loaded.item_factors_, model.item_factors_), "a model from a file grows like any other"
     assert model.training_matrix_.shape == (34, 23)
     for found, old, new in ((model.user_factors_, before[0], users), (model.item_factors_, before[1], items)):
         assert np.array_equal(found[: len(old)], old)

@@ -38,3 +38,21 @@ def for_peer(matrix: Any) -> Any:
     out = sparse.csr_matrix(matrix, copy=True)
     out.indptr, out.indices = out.indptr.astype(np.int32), out.indices.astype(np.int32)
     return out
+
+
+def tiny(n_users: int = 40, n_items: int = 30) -> Any:
+    """Return a matrix that is large enough for a script to run, and no larger."""
+    import recsys_fast as rf
+
+    return rf.datasets.synthetic(n_users, n_items, 300, random_state=0).train.csr
+
+
+def made_sequences(n_users: int = 22_363, n_items: int = 12_101, mean: float = 8.9) -> Any:
+    """Return walks of Amazon Beauty's shape: 5 events and up, popular items far more often than others."""
+    import recsys_fast as rf
+
+    rng = np.random.default_rng(0)
+    lengths = 4 + rng.geometric(1.0 / (mean - 4.0), n_users)
+    popular = np.minimum(n_items * rng.random(int(lengths.sum())) ** 2.5, n_items - 1).astype(np.int32)
+    row_ptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return rf.Sequences.from_arrays(row_ptr, popular, n_items=n_items)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = ("implicit", "irspack", "faiss-cpu", "cornac", "lightfm", "libmf", "torch", "xlearn", "gensim")
+PEERS = ("implicit", "irspack", "faiss-cpu", "cornac", "lightfm", "libmf", "torch", "xlearn", "gensim", "cupy-cuda13x")
 PACKAGES = ("recsys-fast", "numpy", "scipy", "numba", *PEERS)
 
 
@@ -156,16 +156,15 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader needs to know about this run: processor, threads, commit, versions."""
+    """Return what a reader needs to know about this run: processor, GPU with its driver, commit, versions."""
     model = ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         wanted = ("model name", "cpu family", "model\t")
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith(wanted)]
         model = ", ".join(line.split(":", 1)[1].strip() for line in lines[:3])
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    ).stdout.strip()
+    commit = os.environ.get("RECSYS_FAST_COMMIT") or _said("git", "rev-parse", "--short", "HEAD")
+    gpu = _said("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
     versions = {}
     for package in PACKAGES:
         try:
@@ -175,6 +174,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": model,
         "cpus": len(os.sched_getaffinity(0)),
+        **({"gpu": gpu} if gpu else {}),
         "system": platform.platform(),
         "python": sys.version.split()[0],
         "commit": commit,
@@ -182,6 +182,15 @@ def machine() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "command": " ".join(["python -m", *_module_command()]),
     }
+
+
+def _said(*command: str) -> str:
+    """Return what a command prints, nothing where it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
 
 
 def _module_command() -> list[str]:

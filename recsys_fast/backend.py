@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from recsys_fast import device as devices
+from recsys_fast import device_blocks
 from recsys_fast.errors import DeviceError, message
 
 DEVICES = ("auto", "cpu", "numba", "cuda")
@@ -173,6 +174,13 @@ def arrays(device: str = "auto") -> Any:
 
 
 _NUMPY = devices.NumpyArrays()
+
+
+def device_memory(device: str) -> int:
+    """Return how many bytes arrays may take on a GPU: those that are free, at most RECSYS_FAST_DEVICE_MEMORY."""
+    free: int = get(device).free_bytes()
+    asked = device_blocks.asked()
+    return free if asked is None else min(asked, free)
 
 
 def place(device: str, **arrays: Any) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys_fast.errors import DeviceError, NotSupportedError, message
+from recsys_fast import device_blocks
+from recsys_fast.errors import MAKE_ROOM, DeviceError, DeviceMemoryError, NotSupportedError, message
 
 _CPU_INSTEAD = 'use device="auto" to run on the CPU'
 
@@ -113,22 +114,51 @@ class CupyArrays:
 
     def asarray(self, x: Any, dtype: Any = None) -> Any:
         """Return ``x`` as a C-contiguous CuPy array; memory that lies on the device already is shared."""
-        if not isinstance(x, np.ndarray) and not hasattr(x, "__cuda_array_interface__") and hasattr(x, "__dlpack__"):
-            x = self.module.from_dlpack(x)
-        return self.module.ascontiguousarray(self.module.asarray(x), dtype)
+        try:
+            if (
+                not isinstance(x, np.ndarray)
+                and not hasattr(x, "__cuda_array_interface__")
+                and hasattr(x, "__dlpack__")
+            ):
+                x = self.module.from_dlpack(x)
+            return self.module.ascontiguousarray(self.module.asarray(x), dtype)
+        except Exception as error:
+            raise self._named(error) from None
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         """Return an array whose contents are undefined."""
-        return self.module.empty(shape, dtype)
+        try:
+            return self.module.empty(shape, dtype)
+        except Exception as error:
+            raise self._named(error) from None
 
     def zeros(self, shape: Any, dtype: Any) -> Any:
         """Return an array of zeros."""
-        return self.module.zeros(shape, dtype)
+        try:
+            return self.module.zeros(shape, dtype)
+        except Exception as error:
+            raise self._named(error) from None
 
     def to_host(self, x: Any) -> NDArray[Any]:
         """Return a copy of ``x`` as a NumPy array."""
-        copy: NDArray[Any] = self.module.asnumpy(self.asarray(x))
+        there = self.asarray(x)
+        try:
+            copy: NDArray[Any] = self.module.asnumpy(there)
+        except Exception as error:
+            raise self._named(error) from None
         return copy
+
+    def idle_bytes(self) -> int:
+        """Return how much of the memory that CuPy holds has no array in it."""
+        return int(self.module.get_default_memory_pool().free_bytes())
+
+    def _named(self, error: Exception) -> Exception:
+        """Return an error of CuPy under our names, and any other as it is."""
+        if isinstance(error, self.module.cuda.memory.OutOfMemoryError):
+            return DeviceMemoryError(message(f"device memory ({error})", mend=MAKE_ROOM))
+        if isinstance(error, self.module.cuda.runtime.CUDARuntimeError):
+            return DeviceError(message(f"CuPy: {error}"))
+        return error
 
     def stream(self) -> int:
         """Return the handle of the stream that CuPy uses now: ours as well, so that both stay in order."""
@@ -178,10 +208,25 @@ class Cuda(ModuleType):
         return call
 
     def _call(self, name: str, native: Any, arguments: tuple[Any, ...]) -> Any:
-        """Call a native operation; NumPy arrays go to the device, and those that it writes come back."""
+        """Call a native operation, in blocks of rows where its arrays are too large for the device."""
         if self._index is not None:
             self._module.set_device(self._index)
         self._module.set_stream(self._arrays.stream())
+        streams = name in device_blocks.LAYOUTS
+        limit = None
+        if (streams or name in device_blocks.HOST_IF_LARGE) and not any(map(on_device, arguments)):
+            limit = device_blocks.too_large(arguments, self.free_bytes)
+        if limit is None:
+            return self._call_whole(name, native, arguments)
+        if not streams:
+            return self._visit_host(name, arguments)
+        parts = list(device_blocks.blocks(name, arguments, limit))
+        there = {id(array): self._arrays.asarray(array) for array in device_blocks.staying(name, arguments)}
+        results = [self._call_whole(name, native, tuple(there.get(id(a), a) for a in part)) for part in parts]
+        return None if results[0] is None else sum(results)
+
+    def _call_whole(self, name: str, native: Any, arguments: tuple[Any, ...]) -> Any:
+        """Call a native operation; NumPy arrays go to the device, and those that it writes come back."""
         there: dict[int, Any] = {}  # an array that is given twice goes once
         for argument in arguments:
             if isinstance(argument, np.ndarray) and id(argument) not in there:
@@ -193,6 +238,12 @@ class Cuda(ModuleType):
                 if isinstance(host, np.ndarray) and host.size:
                     host[...] = self._arrays.to_host(there[id(host)])
         return result
+
+    def free_bytes(self) -> int:
+        """Return how many bytes arrays may take on the current device."""
+        if self._index is not None:
+            self._module.set_device(self._index)
+        return int(self._module.memory_info()[0]) + int(self._arrays.idle_bytes())
 
     def _visit_host(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """Run an operation on the host; arrays on the device that it writes are written there again."""

@@ -21,6 +21,13 @@ class DeviceMemoryError(DeviceError, MemoryError):
     """The device has no room for what was asked."""
 
 
+# What helps where a device has no room.
+MAKE_ROOM = (
+    "free arrays on the device, train with smaller batches or fewer factors, set RECSYS_FAST_DEVICE_MEMORY to the "
+    "bytes that arrays may take so that rows go there in blocks, or use device='cpu'"
+)
+
+
 class ModelFormatError(ValueError):
     """A model file is damaged, truncated, too new, or not a model file."""
 

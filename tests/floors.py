@@ -13,7 +13,7 @@ PACKAGE = "recsys_fast"
 # Rooms of the package by floor. The package's own __init__ is the roof: it may import all, nothing imports it.
 PYTHON_FLOORS = {
     "errors": 0,
-    "backend": 4, "device": 4, "ops": 4, "_numba": 4, "_cpu": 4, "_cuda": 4,
+    "backend": 4, "device": 4, "device_blocks": 4, "ops": 4, "_numba": 4, "_cpu": 4, "_cuda": 4,
     "serialization": 5, "data": 5, "blocks": 5, "training": 5, "evaluation": 5,
     "models": 6,
     "datasets": 7, "serving": 7, "dask": 7, "compat": 7, "cli": 7,

@@ -24,6 +24,7 @@ class TorchGru4Rec:
         log_q: weight of the correction of scores by the log of the sampling probability ("ce" only).
         regularization: of the scores of negatives ("bpr_max" only).
         elu: what the scores of "bpr_max" pass through, an ELU of this slope; 0 leaves them as they are.
+        device: where it trains.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class TorchGru4Rec:
         dropout_hidden: float = 0.0,
         regularization: float = 1.0,
         elu: float = 0.0,
+        device: str = "cpu",
         seed: int = 0,
     ) -> None:
         torch.manual_seed(seed)
-        self.random = np.random.default_rng(seed)
+        self.random, self.device = np.random.default_rng(seed), torch.device(device)
         self.row_ptr, self.sessions = row_ptr, items
         self.loss, self.batch_size, self.n_negatives = loss, batch_size, n_negatives
         self.log_q, self.regularization, self.elu = log_q, regularization, elu
@@ -55,12 +57,13 @@ class TorchGru4Rec:
         self.drop_input, self.drop_hidden = dropout_input, dropout_hidden
         counts = np.bincount(items, minlength=n_items).astype(np.float64)
         self.cdf = np.cumsum(counts**alpha)
-        self.log_p = torch.from_numpy(np.log(np.maximum(counts, 1e-12) / counts.sum())).float()
+        self.log_p = torch.from_numpy(np.log(np.maximum(counts, 1e-12) / counts.sum())).float().to(self.device)
         q = counts**alpha
-        self.log_q_items = torch.from_numpy(np.log(np.maximum(q, 1e-12) / q.sum())).float()
-        self.table, self.bias = nn.Parameter(torch.empty(n_items, d)), nn.Parameter(torch.zeros(n_items, 1))
+        self.log_q_items = torch.from_numpy(np.log(np.maximum(q, 1e-12) / q.sum())).float().to(self.device)
+        self.table = nn.Parameter(torch.empty(n_items, d, device=self.device))
+        self.bias = nn.Parameter(torch.zeros(n_items, 1, device=self.device))
         nn.init.uniform_(self.table, -((6 / (n_items + d)) ** 0.5), (6 / (n_items + d)) ** 0.5)
-        self.cell = nn.GRUCell(d, d)
+        self.cell = nn.GRUCell(d, d, device=self.device)
         for weight in (self.cell.weight_ih, self.cell.weight_hh):
             for part in weight.data.split(d):
                 nn.init.xavier_uniform_(part)
@@ -80,13 +83,10 @@ class TorchGru4Rec:
         for lane in range(lanes):
             session = waiting.pop()
             at[lane], end[lane] = self.row_ptr[session], self.row_ptr[session + 1]
-        h = torch.zeros(lanes, self.table.shape[1])
+        h = torch.zeros(lanes, self.table.shape[1], device=self.device)
         total, seen = 0.0, 0
         while len(at) > 1:
-            x, y = (
-                torch.from_numpy(self.sessions[at].astype(np.int64)),
-                torch.from_numpy(self.sessions[at + 1].astype(np.int64)),
-            )
+            x, y = self._ids(self.sessions[at]), self._ids(self.sessions[at + 1])
             loss, h = self._step(x, y, h)
             total, seen = total + loss, seen + len(at)
             at = at + 1
@@ -100,12 +100,12 @@ class TorchGru4Rec:
                 else:
                     keep[lane] = False
             if not keep.all():
-                at, end, h = at[keep], end[keep], h[torch.from_numpy(keep)]
+                at, end, h = at[keep], end[keep], h[torch.from_numpy(keep).to(self.device)]
         return total / max(1, seen)
 
     def _step(self, x: torch.Tensor, y: torch.Tensor, h: torch.Tensor) -> tuple[float, torch.Tensor]:
         draws = self.random.random(self.n_negatives) * self.cdf[-1]
-        candidates = torch.cat([y, torch.from_numpy(np.searchsorted(self.cdf, draws, side="right"))])
+        candidates = torch.cat([y, self._ids(np.searchsorted(self.cdf, draws, side="right"))])
         n = len(x)
         rows = torch.cat([x, candidates])
         gathered = self.table.detach()[rows].requires_grad_()
@@ -115,10 +115,11 @@ class TorchGru4Rec:
         scores = hidden @ gathered[n:].T + bias.T
         if self.loss == "ce":
             correction = torch.cat([self.log_p[candidates[:n]], self.log_q_items[candidates[n:]]])
-            loss = F.cross_entropy(scores - self.log_q * correction, torch.arange(n), reduction="sum")
+            own = torch.arange(n, device=self.device)
+            loss = F.cross_entropy(scores - self.log_q * correction, own, reduction="sum")
         else:
             scores = F.elu(scores, self.elu) if self.elu else scores
-            own = torch.eye(n, len(candidates), dtype=torch.bool)
+            own = torch.eye(n, len(candidates), dtype=torch.bool, device=self.device)
             weights = torch.softmax(scores.masked_fill(own, -torch.inf), 1)
             target = scores.diagonal()[:, None]
             ranked = -torch.log((weights * torch.sigmoid(target - scores)).sum(1) + 1e-24)
@@ -133,6 +134,9 @@ class TorchGru4Rec:
             self._adagrad_rows(self.bias, candidates, bias.grad)
         return float(loss.detach()) * self.batch_size, h.detach()
 
+    def _ids(self, numbers: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(numbers.astype(np.int64)).to(self.device)
+
     def _adagrad(self, parameter: torch.Tensor, grad: torch.Tensor, rows: object) -> None:
         sums = self.sums[id(parameter)]
         sums[rows] += grad**2
@@ -140,7 +144,7 @@ class TorchGru4Rec:
 
     def _adagrad_rows(self, parameter: torch.Tensor, rows: torch.Tensor, grad: torch.Tensor) -> None:
         unique, place = torch.unique(rows, return_inverse=True)
-        summed = torch.zeros(len(unique), grad.shape[1]).index_add_(0, place, grad)
+        summed = torch.zeros(len(unique), grad.shape[1], device=self.device).index_add_(0, place, grad)
         self._adagrad(parameter, summed, unique)
 
     @torch.no_grad()
@@ -158,7 +162,7 @@ class TorchGru4Rec:
 
 
 class TorchLstm:
-    """One LSTM layer and sampled softmax; sequences packed, or padded by bucket.
+    """One LSTM or GRU layer (cuDNN's on a GPU) and sampled softmax; sequences packed, or padded by bucket.
 
     The candidates of an event are the batch's targets and uniform draws, without those that are its own target.
     """
@@ -170,14 +174,17 @@ class TorchLstm:
         n_items: int,
         *,
         packed: bool,
+        cell: str = "lstm",
         d: int = 64,
         n_negatives: int = 2048,
         batch_size: int = 128,
         max_len: int = 200,
+        device: str = "cpu",
         seed: int = 0,
     ) -> None:
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
+        self.device = torch.device(device)
         self.packed, self.n_negatives, self.batch_size, self.n_items = packed, n_negatives, batch_size, n_items
         self.sequences = [
             items[max(row_ptr[s], row_ptr[s + 1] - max_len - 1) : row_ptr[s + 1]].astype(np.int64)
@@ -185,7 +192,9 @@ class TorchLstm:
             if row_ptr[s + 1] - row_ptr[s] > 1
         ]
         self.n_events = sum(len(s) - 1 for s in self.sequences)
-        self.table, self.cell = nn.Embedding(n_items, d), nn.LSTM(d, d, batch_first=True)
+        layer = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+        self.table = nn.Embedding(n_items, d, device=self.device)
+        self.cell = layer(d, d, batch_first=True, device=self.device)
         self.max_len = max_len
         near, far = (3 / d) ** 0.5, (6 / (n_items + d)) ** 0.5  # start values are those of rf.GRU4Rec
         nn.init.uniform_(self.table.weight, -far, far)
@@ -202,10 +211,10 @@ class TorchLstm:
         total = 0.0
         for k in self.random.permutation(len(cut)):
             chosen = sorted((self.sequences[s] for s in cut[k]), key=len, reverse=True)
-            y = torch.from_numpy(np.concatenate([s[1:] for s in chosen]))
+            y = torch.from_numpy(np.concatenate([s[1:] for s in chosen])).to(self.device)
             h = self._hidden([torch.from_numpy(s[:-1]) for s in chosen])
-            negatives = torch.from_numpy(self.random.integers(self.n_items, size=self.n_negatives))
-            candidates, own = torch.cat([y, negatives]), torch.arange(len(y))
+            negatives = torch.from_numpy(self.random.integers(self.n_items, size=self.n_negatives)).to(self.device)
+            candidates, own = torch.cat([y, negatives]), torch.arange(len(y), device=self.device)
             equal = candidates[None, :] == y[:, None]
             equal[own, own] = False
             scores = (h @ self.table(candidates).T).masked_fill_(equal, -torch.inf)
@@ -218,7 +227,7 @@ class TorchLstm:
 
     def _hidden(self, inputs: list[torch.Tensor]) -> torch.Tensor:
         """Outputs of all sequences one behind the other."""
-        padded = nn.utils.rnn.pad_sequence(inputs, batch_first=True)
+        padded = nn.utils.rnn.pad_sequence(inputs, batch_first=True).to(self.device)
         lengths = torch.tensor([len(s) for s in inputs])
         real = torch.arange(padded.shape[1])[None, :] < lengths[:, None]
         x = self.table(padded)
@@ -227,7 +236,7 @@ class TorchLstm:
             x = nn.utils.rnn.pad_packed_sequence(self.cell(packed)[0], batch_first=True)[0]
         else:
             x = self.cell(x)[0]
-        return x[real]
+        return x[real.to(self.device)]
 
     @torch.no_grad()
     def scoring(self, row_ptr: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

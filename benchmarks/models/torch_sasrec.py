@@ -65,6 +65,8 @@ class TorchSasRec:
             longest sequence of a bucket of like lengths, Adam fused.
         loss: "bce" with one uniform unverified negative a place, or "ce" over all items.
         bf16: products in bfloat16 (autocast).
+        device: where it trains; on a GPU the batches are there from the start, the same ones every epoch.
+        compiled: the fast form by ``torch.compile``, on shapes that do not change: padded, losses masked.
     """
 
     def __init__(
@@ -83,11 +85,14 @@ class TorchSasRec:
         batch_size: int = 128,
         learning_rate: float = 0.001,
         bf16: bool = False,
+        device: str = "cpu",
+        compiled: bool = False,
         seed: int = 0,
     ) -> None:
         torch.manual_seed(seed)
         self.random = np.random.default_rng(seed)
         self.standard, self.loss, self.bf16, self.batch_size = standard, loss, bf16, batch_size
+        self.device, self.compiled = torch.device(device), compiled
         self.max_len, self.n_items, self.d = max_len, n_items, d
         self.sequences = [
             items[max(row_ptr[s], row_ptr[s + 1] - max_len - 1) : row_ptr[s + 1]] + 1
@@ -108,15 +113,18 @@ class TorchSasRec:
                 nn.init.zeros_(parameter)
         for table in (self.items, self.places):
             table.weight.data[PAD] = 0
+        self.network.to(self.device)
+        self._mean_loss = torch.compile(self._masked_loss) if compiled else self._loss
+        self._resident = None if self.device.type == "cpu" else [*map(self._padded, self._batches())]
         fused = {} if standard else {"fused": True}
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate, **fused)
 
     def _hidden(self, x: torch.Tensor) -> torch.Tensor:
         """Outputs for padded inputs (b, n): padding in front; positions count to the end, which is ``max_len``."""
         n = x.shape[1]
-        place = torch.arange(self.max_len - n + 1, self.max_len + 1)[None, :] * (x != PAD)
+        place = torch.arange(self.max_len - n + 1, self.max_len + 1, device=x.device)[None, :] * (x != PAD)
         h = self.drop(self.items(x) * self.d**0.5 + self.places(place))
-        future = ~torch.tril(torch.ones(n, n, dtype=torch.bool))
+        future = ~torch.tril(torch.ones(n, n, dtype=torch.bool, device=x.device))
         for block in self.blocks:
             h = block(h, future)
         return self.last(h)
@@ -136,27 +144,41 @@ class TorchSasRec:
     def epoch(self) -> float:
         """Train one epoch; return the mean loss per token."""
         self.network.train()
-        total = 0.0
-        for batch in self._batches():
-            chosen = [self.sequences[s] for s in batch]
-            n = self.max_len if self.standard else max(len(s) for s in chosen) - 1
-            x = np.zeros((len(chosen), n), np.int64)
-            y = np.zeros((len(chosen), n), np.int64)
-            for row, s in enumerate(chosen):
-                x[row, n - len(s) + 1 :], y[row, n - len(s) + 1 :] = s[:-1], s[1:]
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-                loss = self._loss(torch.from_numpy(x), torch.from_numpy(y))
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for x, y in map(self._padded, self._batches()) if self._resident is None else self._resident:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                loss = self._mean_loss(x, y)
             self.optimizer.zero_grad(set_to_none=not self.standard)
             loss.backward()
             self.optimizer.step()
-            total += float(loss.detach()) * int((y != PAD).sum())
-        return total / self.n_events
+            total += loss.detach() * (y != PAD).sum()
+        return float(total) / self.n_events
+
+    def _padded(self, batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets (b, n) of sequences, padded in front."""
+        chosen = [self.sequences[s] for s in batch]
+        n = self.max_len if self.standard or self.compiled else max(len(s) for s in chosen) - 1
+        x = np.zeros((len(chosen), n), np.int64)
+        y = np.zeros((len(chosen), n), np.int64)
+        for row, s in enumerate(chosen):
+            x[row, n - len(s) + 1 :], y[row, n - len(s) + 1 :] = s[:-1], s[1:]
+        return torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device)
+
+    def _masked_loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """``_loss`` without a shape that depends on the data."""
+        h, real = self._hidden(x), y != PAD
+        if self.loss == "ce":
+            scores = h.reshape(-1, self.d) @ self.items.weight[1:].T
+            return F.cross_entropy(scores, y.reshape(-1) - 1, ignore_index=-1)
+        negatives = torch.randint(1, self.n_items + 1, y.shape, device=y.device)
+        positive, negative = (h * self.items(y)).sum(-1), (h * self.items(negatives)).sum(-1)
+        return ((F.softplus(-positive) + F.softplus(negative)) * real).sum() / real.sum()
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         h, real = self._hidden(x), y != PAD
         if self.loss == "ce":
             return F.cross_entropy(h[real] @ self.items.weight[1:].T, y[real] - 1)
-        negatives = torch.randint(1, self.n_items + 1, y.shape)
+        negatives = torch.randint(1, self.n_items + 1, y.shape, device=y.device)
         if not self.standard:
             h, y, negatives, real = h[real], y[real], negatives[real], ...
         positive, negative = (h * self.items(y)).sum(-1), (h * self.items(negatives)).sum(-1)

@@ -4,9 +4,11 @@
 #include <pybind11/pybind11.h>
 
 #include <exception>
+#include <string>
 
 #include "bindings/bind.h"
 #include "bindings/buffers.h"
+#include "bindings/signals.h"
 #include "ops/device.h"
 
 namespace recsys_fast::bindings {
@@ -23,8 +25,11 @@ void raise(const char* name, const char* text) {
 void translate(std::exception_ptr thrown) {
   try {
     if (thrown) std::rethrow_exception(thrown);
+  } catch (const Interrupted&) {  // outside of without_gil, where arguments are read
+    if (PyErr_Occurred() == nullptr) PyErr_SetNone(PyExc_KeyboardInterrupt);
   } catch (const DeviceOutOfMemory& error) {
-    raise("DeviceMemoryError", error.what());
+    const auto mend = py::module_::import("recsys_fast.errors").attr("MAKE_ROOM").cast<std::string>();
+    raise("DeviceMemoryError", (std::string(error.what()) + ": " + mend).c_str());
   } catch (const DeviceFailure& error) {
     raise("DeviceError", error.what());
   }
@@ -58,6 +63,7 @@ void bind_device(py::module_& m) {
 PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   namespace bindings = recsys_fast::bindings;
   pybind11::register_local_exception_translator(&bindings::translate);
+  recsys_fast::set_device_poll(bindings::poll_python_signals);
   bindings::bind_device(m);
   bindings::bind_als(m);
   bindings::bind_attention(m);

@@ -38,8 +38,14 @@ void bind_emulated(py::module_& m) {
       .def(py::init<int64_t, int>(), py::arg("bytes"), py::arg("device") = -1)
       .def_property_readonly("pointer", &Memory::pointer)
       .def("view", &Memory::view, py::keep_alive<0, 1>());
-  m.def("allow_launches", &emulated::allow_launches);
+  m.def("allow_launches", &emulated::allow_launches, py::arg("n"), py::arg("for_good") = false);
+  m.def("interrupt_at_launch", &emulated::interrupt_at_launch);
+  m.def("counts", [] {  // (launches, waits for the device, allocations) so far
+    const emulated::Counts& found = emulated::counts();
+    return py::make_tuple(found.launches.load(), found.waits.load(), found.allocations.load());
+  });
   m.def("set_memory_limit", &emulated::set_memory_limit);
+  m.def("take_peak", &emulated::take_peak);
   m.def("live_allocations", &emulated::live_allocations);
   m.def("set_probe", [](int driver, int n_devices) {
     emulated::pretend().driver = driver;

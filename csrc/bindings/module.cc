@@ -2,20 +2,9 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/bind.h"
+#include "bindings/signals.h"
 #include "core/simd.h"
 #include "core/thread_pool.h"
-
-namespace recsys_fast::bindings {
-namespace {
-
-// Only the interpreter's main thread ever sees a signal here; elsewhere PyErr_CheckSignals does nothing.
-bool poll_python_signals() {
-  pybind11::gil_scoped_acquire gil;
-  return PyErr_CheckSignals() != 0;
-}
-
-}  // namespace
-}  // namespace recsys_fast::bindings
 
 PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   namespace bindings = recsys_fast::bindings;

@@ -13,12 +13,12 @@
 #include <vector>
 
 #include "core/errors.h"
+#include "core/poller.h"
 
 namespace recsys_fast {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kPollEvery = std::chrono::milliseconds(30);
 
 // How long a thread looks for work before it sleeps, and a caller for the end of its loop. Waking a thread takes tens
 // of microseconds, as long as a small operation of a training step; between two of those there is less than this. The
@@ -37,6 +37,8 @@ bool look_out(Condition&& condition) {
 }
 
 std::atomic<PollInterrupt> g_poll{nullptr};
+
+bool asked_to_stop(Poller& poller) { return poller.due_and_stop(g_poll.load(std::memory_order_relaxed)); }
 
 struct Job {
   ChunkFunction function;
@@ -57,22 +59,6 @@ struct Job {
     if (!error) error = std::move(e);
     stop.store(true);
   }
-};
-
-// Asks the caller's poll at most every kPollEvery, so short loops never touch the interpreter.
-class Poller {
- public:
-  bool due_and_stop() {
-    const PollInterrupt poll = g_poll.load(std::memory_order_relaxed);
-    const auto now = Clock::now();
-    if (poll == nullptr || now - last_ < kPollEvery) return false;
-    const bool stop = poll();
-    last_ = Clock::now();
-    return stop;
-  }
-
- private:
-  Clock::time_point last_ = Clock::now();
 };
 
 // The innermost loop that the calling thread takes part in; the poller only where the thread started it.
@@ -99,7 +85,7 @@ void run_chunks(Job& job, int worker, Poller* poller) {
     try {
       const int64_t begin = chunk * job.grain;
       job.function(job.context, begin, std::min(job.n, begin + job.grain), worker);
-      if (poller != nullptr && poller->due_and_stop()) throw Interrupted();
+      if (poller != nullptr && asked_to_stop(*poller)) throw Interrupted();
     } catch (...) {
       job.fail(std::current_exception());
     }
@@ -129,7 +115,7 @@ class Pool {
     while (job.n_active > 0) {
       if (done_.wait_for(lock, kPollEvery, [&] { return job.n_active == 0; })) break;
       lock.unlock();  // the poll takes the GIL
-      if (!job.stop.load() && poller.due_and_stop()) job.fail(std::make_exception_ptr(Interrupted()));
+      if (!job.stop.load() && asked_to_stop(poller)) job.fail(std::make_exception_ptr(Interrupted()));
       lock.lock();
     }
   }
@@ -201,7 +187,7 @@ void set_poll_interrupt(PollInterrupt poll) { g_poll.store(poll); }
 void check_interrupt() {
   const auto [job, poller] = t_part;
   if (job == nullptr) return;
-  if (job->stop.load(std::memory_order_relaxed) || (poller != nullptr && poller->due_and_stop())) throw Interrupted();
+  if (job->stop.load(std::memory_order_relaxed) || (poller != nullptr && asked_to_stop(*poller))) throw Interrupted();
 }
 
 void run_parallel(int64_t n, int64_t grain, int n_threads, ChunkFunction function, void* context) {

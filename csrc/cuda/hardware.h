@@ -3,9 +3,11 @@
 
 #include <cuda_runtime.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 
-#include "core/errors.h"
+#include "core/device_errors.h"
 
 namespace recsys_fast {
 
@@ -41,8 +43,9 @@ inline bool is_sticky(cudaError_t status) {
 inline void check_cuda(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // an error that is not sticky is reported once
-  std::string text = std::string(what) + ": " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) + ")";
-  if (is_sticky(status)) text += ". The device's context is lost: start the process again";
+  const std::string text =
+      std::string(what) + ": " + cudaGetErrorName(status) + " (" + cudaGetErrorString(status) + ")";
+  if (is_sticky(status)) throw DeviceLost(text);
   throw DeviceFailure(text);
 }
 
@@ -61,8 +64,20 @@ inline void* device_allocate(size_t bytes, Stream stream) {
 
 inline void device_free(void* memory, Stream stream) noexcept { cudaFreeAsync(memory, stream.handle); }
 
+// Throws Interrupted where the caller wants to stop; interrupt.cu.
+void check_interrupt();
+
+// Waits for the stream, at first busily, and for Ctrl-C, which leaves the device at work on what it has been given.
 inline void synchronize(Stream stream = current_stream()) {
-  check_cuda(cudaStreamSynchronize(stream.handle), "cudaStreamSynchronize");
+  using Clock = std::chrono::steady_clock;
+  const auto patient = Clock::now() + std::chrono::milliseconds(2);
+  cudaError_t status;
+  while ((status = cudaStreamQuery(stream.handle)) == cudaErrorNotReady) {
+    cudaGetLastError();  // "not ready" counts as one
+    check_interrupt();
+    if (Clock::now() > patient) std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+  check_cuda(status, "cudaStreamQuery");
 }
 
 inline void copy_bytes_to_device(void* out, const void* in, size_t bytes, Stream stream) {
@@ -70,8 +85,9 @@ inline void copy_bytes_to_device(void* out, const void* in, size_t bytes, Stream
 }
 
 inline void copy_bytes_to_host(void* out, const void* in, size_t bytes, Stream stream) {
+  synchronize(stream);  // a copy to pageable memory would wait where nobody asks about Ctrl-C
   check_cuda(cudaMemcpyAsync(out, in, bytes, cudaMemcpyDeviceToHost, stream.handle), "copy to the host");
-  synchronize(stream);
+  check_cuda(cudaStreamSynchronize(stream.handle), "cudaStreamSynchronize");
 }
 
 inline void copy_bytes_on_device(void* out, const void* in, size_t bytes, Stream stream) {
@@ -131,6 +147,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, St
                                     static_cast<int>(shared_bytes)),
                "shared memory of a kernel");
   }
+  check_interrupt();
   kernel<<<grid, block, shared_bytes, stream.handle>>>(static_cast<P>(arguments)...);
   check_cuda(cudaGetLastError(), "kernel launch");
 }

@@ -23,6 +23,10 @@ std::string device_name(int index);
 void set_device(int index);
 DeviceMemory device_memory();
 
+// Called now and then by a thread that launches kernels or waits for them; returns true to stop it. See
+// check_interrupt.
+void set_device_poll(bool (*poll)());
+
 // Position of the first of n numbers that is NaN or infinite, -1 if none is.
 int64_t find_not_finite(const float* x, int64_t n);
 

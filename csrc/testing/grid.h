@@ -11,6 +11,7 @@
 // conflicts, speed. No fused multiply-add, and the host's libm: tolerances, not equality.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -58,9 +59,20 @@ uint64_t meet(Collective kind, unsigned mask, uint64_t value, unsigned source, P
 // Stops the launch with a GridFault; the message gets the thread's name in front.
 [[noreturn]] void fault(const std::string& what);
 
-// Tests only. Launches that are still allowed; the next one fails as a broken device would. Negative: no end.
-void allow_launches(int64_t n);
+// Tests only. Launches that are still allowed; the next one fails. Negative: no end. `for_good`: and so does everything
+// after it, as on a device whose context is gone, until the next call.
+void allow_launches(int64_t n, bool for_good = false);
 bool take_launch();
+bool lost();
+
+// Tests only. The n-th launch from now finds SIGINT raised, as by a user's Ctrl-C while it runs.
+void interrupt_at_launch(int64_t n);
+
+// What hosts have done with devices so far: launches, waits for the device, allocations.
+struct Counts {
+  std::atomic<int64_t> launches{0}, waits{0}, allocations{0};
+};
+Counts& counts();
 
 // Tests only. Bytes that device_allocate may hand out together.
 void set_memory_limit(uint64_t bytes);
@@ -68,6 +80,7 @@ void* allocate(size_t bytes, int device);  // NaN-filled; nullptr beyond the lim
 int device_of(const void* data);           // -1: no device memory
 void release(void* memory) noexcept;
 uint64_t free_bytes();
+uint64_t take_peak();  // most bytes at a time since the last call
 int64_t live_allocations();
 
 // What the device questions of cuda/device.h get for an answer.

@@ -1,11 +1,14 @@
 // Device memory of the emulated grid, with a limit that tests set and launches that they make fail; and what it says
 // about its devices.
+#include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "core/errors.h"
 #include "ops/device.h"
@@ -21,16 +24,33 @@ struct Allocation {
 
 std::mutex mutex;
 std::map<const char*, Allocation> live;
-uint64_t in_use = 0, limit = uint64_t{16} << 30;
-std::atomic<int64_t> launches_left{-1};
+uint64_t in_use = 0, peak = 0, limit = uint64_t{16} << 30;
+std::atomic<int64_t> launches_left{-1}, until_interrupt{0};
+std::atomic<bool> fails_for_good{false}, is_lost{false};
 
 }  // namespace
 
-void allow_launches(int64_t n) { launches_left = n; }
+void allow_launches(int64_t n, bool for_good) {
+  launches_left = n;
+  fails_for_good = for_good;
+  is_lost = false;
+}
 
 bool take_launch() {
-  if (launches_left < 0) return true;
-  return launches_left-- > 0;
+  ++counts().launches;
+  if (until_interrupt > 0 && --until_interrupt == 0) std::raise(SIGINT);
+  if (launches_left < 0 || launches_left-- > 0) return true;
+  is_lost = fails_for_good.load();
+  return false;
+}
+
+bool lost() { return is_lost; }
+
+void interrupt_at_launch(int64_t n) { until_interrupt = n; }
+
+Counts& counts() {
+  static Counts all;
+  return all;
 }
 
 void set_memory_limit(uint64_t bytes) {
@@ -39,6 +59,7 @@ void set_memory_limit(uint64_t bytes) {
 }
 
 void* allocate(size_t bytes, int device) {
+  ++counts().allocations;
   const std::lock_guard<std::mutex> lock(mutex);
   if (bytes > limit || in_use > limit - bytes) return nullptr;
   void* memory = std::malloc(bytes);  // NOLINT: its red zones are the address sanitizer's
@@ -46,6 +67,7 @@ void* allocate(size_t bytes, int device) {
   std::memset(memory, 0xff, bytes);
   live[static_cast<const char*>(memory)] = {bytes, device};
   in_use += bytes;
+  peak = std::max(peak, in_use);
   return memory;
 }
 
@@ -64,6 +86,11 @@ int device_of(const void* data) {
   if (after == live.begin()) return -1;
   --after;
   return place < after->first + after->second.bytes ? after->second.device : -1;
+}
+
+uint64_t take_peak() {
+  const std::lock_guard<std::mutex> lock(mutex);
+  return std::exchange(peak, in_use);
 }
 
 uint64_t free_bytes() {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <string>
 
-#include "core/errors.h"
+#include "core/device_errors.h"
 #include "testing/cuda_names.h"
 #include "testing/grid.h"
 
@@ -19,15 +19,29 @@ inline Stream& current_stream() {
   return stream;
 }
 
+// Throws Interrupted where the caller wants to stop; interrupt.cu.
+void check_interrupt();
+
+inline void check_not_lost() {
+  if (emulated::lost()) throw DeviceLost("kernel launch: cudaErrorLaunchFailure (injected)");
+}
+
 inline void* device_allocate(size_t bytes, Stream) {
   void* memory = emulated::allocate(bytes, emulated::pretend().device);
   if (memory == nullptr) throw DeviceOutOfMemory(bytes, emulated::free_bytes());
   return memory;
 }
 inline void device_free(void* memory, Stream) noexcept { emulated::release(memory); }
-inline void synchronize(Stream = {}) {}
+inline void synchronize(Stream = {}) {
+  ++emulated::counts().waits;
+  check_interrupt();
+  check_not_lost();
+}
 inline void copy_bytes_to_device(void* out, const void* in, size_t bytes, Stream) { std::memcpy(out, in, bytes); }
-inline void copy_bytes_to_host(void* out, const void* in, size_t bytes, Stream) { std::memcpy(out, in, bytes); }
+inline void copy_bytes_to_host(void* out, const void* in, size_t bytes, Stream stream) {
+  synchronize(stream);
+  std::memcpy(out, in, bytes);
+}
 inline void copy_bytes_on_device(void* out, const void* in, size_t bytes, Stream) { std::memcpy(out, in, bytes); }
 inline void zero_bytes(void* out, size_t bytes, Stream) { std::memset(out, 0, bytes); }
 inline int n_multiprocessors() { return 2; }
@@ -49,7 +63,12 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, St
                         " threads, grid (" + std::to_string(grid.x) + ", " + std::to_string(grid.y) + ", " +
                         std::to_string(grid.z) + "), " + std::to_string(shared_bytes) + " bytes of shared memory)");
   }
-  if (!emulated::take_launch()) throw DeviceFailure("kernel launch: cudaErrorLaunchFailure (injected)");
+  check_interrupt();
+  check_not_lost();
+  if (!emulated::take_launch()) {
+    check_not_lost();
+    throw DeviceFailure("kernel launch: cudaErrorLaunchOutOfResources (injected)");
+  }
   const emulated::LaunchShape shape = {{grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes};
   emulated::run_grid(shape, [&] { kernel(static_cast<P>(arguments)...); });
 }

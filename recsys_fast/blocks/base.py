@@ -96,6 +96,7 @@ class Runtime:
         self._host = backend.get("auto") if self.on_device else self._backend
         self._operations: dict[str, Callable[..., Any]] = {}
         self._buffers: WeakKeyDictionary[object, dict[tuple[str, Any], Array]] = WeakKeyDictionary()
+        self._no_rows, self._whole = self.empty(0, 0), np.zeros(2, np.int64)
 
     def stay_on_the_host(self, what: str) -> Self:
         """Return the runtime, for networks whose steps do not run on CUDA.
@@ -151,6 +152,11 @@ class Runtime:
         made = self.empty(*array.shape, dtype=array.dtype)
         self.fill(made, array)
         return made
+
+    def gather(self, out: Array, table: Array, ids: Any) -> None:
+        """Write the rows ``ids (n,) int32`` of ``table`` into ``out (n, d)``; an id of -1 gives zeros."""
+        self._whole[1] = len(ids)
+        self.run("embedding_forward", out, table, self._no_rows, ids, self._whole, 1.0, False, 0.0, 0, 0, 0)
 
     def join(self, out: Array, parts: Iterable[Any]) -> Array:
         """Write arrays behind each other into ``out`` and return it."""

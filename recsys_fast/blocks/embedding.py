@@ -96,7 +96,7 @@ class ItemTable:
         self.values: Array = runtime.zeros(self.n_rows, self.d)
         self.bias: Array = runtime.zeros(self.n_rows if self.has_bias else 0)
         self._none, self._none_rows = runtime.empty(0), runtime.empty(0, 0)
-        self._none_ids, self._whole = runtime.empty(0, dtype=np.int32), np.zeros(2, np.int64)
+        self._none_ids = runtime.empty(0, dtype=np.int32)
         self._gathered: _Gathered | None = None
         self.begin()
 
@@ -175,17 +175,11 @@ class ItemTable:
         """
         ids = self.runtime.upload(ids)
         rows = self._take(name, len(ids), self.d)
-        self._gather_plain(rows, self.values, ids)
+        self.runtime.gather(rows, self.values, ids)
         bias = self._take(name + ".bias", len(ids) if self.has_bias else 0)
         if self.has_bias:
-            self._gather_plain(bias.reshape(-1, 1), self.bias.reshape(-1, 1), ids)
+            self.runtime.gather(bias.reshape(-1, 1), self.bias.reshape(-1, 1), ids)
         return rows, bias
-
-    def _gather_plain(self, out: Array, table: Array, ids: I32) -> None:
-        self._whole[1] = len(ids)
-        self.runtime.run(
-            "embedding_forward", out, table, self._none_rows, ids, self._whole, 1.0, False, 0.0, 0, 0, 0
-        )  # fmt: skip
 
     def add_inputs(self, ids: I32, dx: Array) -> None:
         """Add gradients ``(T, d)`` of rows that went in by ``ids`` ``(T,)``; they have none of the bias."""
@@ -282,7 +276,7 @@ class ItemTable:
         at = 0
         for _, coef, h in self._pairs:
             rows = np.repeat(np.arange(len(h), dtype=np.int32), coef.size // max(1, len(h)))
-            self._gather_plain(every[at : at + len(rows)], h, rows)
+            self.runtime.gather(every[at : at + len(rows)], h, rows)
             at += len(rows)
         return every, 1
 

@@ -120,6 +120,10 @@ class Recurrent(Block):
             out[filled, self.d :] = self._states[1][last[filled]]
         return out
 
+    def row_states(self) -> list[Array]:
+        """Return the states after every row of the last ``forward``: h ``(n_rows, H)`` and the LSTM's c; no copies."""
+        return list(self._states[: self.state_width // self.d])
+
     def start(self) -> Array:
         """Return the state ``(1, state_width)`` before a sequence's first row, to be given to ``step``."""
         return np.zeros((1, self.state_width), self.runtime.dtype)

@@ -13,8 +13,9 @@ from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.als_explain import Explanation, explain
 from recsys_fast.models.als_problem import SOLVERS, AlsProblem, choose_solver
-from recsys_fast.models.als_training import AlsTrainer, snapshot_bytes, working_bytes
+from recsys_fast.models.als_training import AlsTrainer, device_bytes, device_scratch, snapshot_bytes, working_bytes
 from recsys_fast.models.factors import F32, FactorModel
+from recsys_fast.models.memory import names_gpu, with_device
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
 from recsys_fast.ops import Csr
 
@@ -326,7 +327,11 @@ class ALS(FactorModel):
         return explain(self, inputs.take_rows(matrix, users), int(items[0]))
 
     def estimate_memory(self, user_items: Any) -> dict[str, int]:
-        """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total"."""
+        """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total".
+
+        With ``device="cuda"`` there is "device", what the GPU needs, which "total" leaves out. Where the GPU has less,
+        the matrix goes there in blocks of rows, and only the larger table has to have room.
+        """
         self._check_params()
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
         n_users, n_items = matrix.shape
@@ -340,7 +345,13 @@ class ALS(FactorModel):
             "snapshot": snapshot_bytes(n_users, n_items, width),
             "work": working_bytes(width, self.n_threads),
         }
-        return {**parts, "total": sum(parts.values())}
+        if not names_gpu(self.device):
+            return with_device(parts, 0)
+        resident, _ = device_bytes(matrix, width, self._explicit or self.alpha != 1)
+        return with_device(parts, resident + device_scratch(width))
+
+    def _device_bytes(self, data: Csr) -> int:
+        return device_bytes(data, self.n_factors + self._explicit, self._explicit or self.alpha != 1)[1]
 
     # ---- files
 

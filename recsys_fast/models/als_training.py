@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recsys_fast import backend, ops
 from recsys_fast.errors import DivergedError
 from recsys_fast.models.als_problem import AlsProblem
+from recsys_fast.models.memory import names_gpu
 from recsys_fast.ops import Csr
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ F32 = NDArray[np.float32]
 
 # A fit may use 64 MB beyond factors, matrix and transpose; what the sweeps leave of it keeps the last epoch.
 _SNAPSHOT_LIMIT = 48 << 20
+
+# Rows that a large GPU solves at a time, each with a square matrix of its own.
+_SOLVED_AT_ONCE = 1056
 
 
 def snapshot_bytes(n_users: int, n_items: int, width: int) -> int:
@@ -36,6 +40,26 @@ def working_bytes(width: int, n_threads: int | None) -> int:
     return backend.resolve_threads(n_threads) * (4 << 20) + 64 * width * width
 
 
+def device_bytes(matrix: Csr, width: int, weighted: bool) -> tuple[int, int]:
+    """Return about what arrays of a training take on a GPU: with all of it there, and with matrices in blocks of rows.
+
+    Args:
+        matrix: the entries.
+        width: columns of the tables.
+        weighted: whether entries have values in training.
+    """
+    tables = 4 * width * sum(matrix.shape)
+    matrices = 8 * (sum(matrix.shape) + 2) + 2 * (4 + 4 * (weighted or matrix.values is not None)) * matrix.nnz
+    longest = 12 * max(int(np.diff(matrix.row_ptr).max(initial=0)), *matrix.shape)
+    work = 24 * max(matrix.shape) + 4 * matrix.nnz
+    return tables + matrices + work, 4 * width * max(matrix.shape) + longest
+
+
+def device_scratch(width: int) -> int:
+    """Return about what the sweeps allocate on a GPU besides: a square matrix for each row that is being solved."""
+    return min(2 << 30, _SOLVED_AT_ONCE * 4 * (width + 64) ** 2)
+
+
 class AlsTrainer:
     """One epoch: solve all users given the items, then all items given the users.
 
@@ -43,7 +67,8 @@ class AlsTrainer:
     users' sweep, ``fold_in`` and a resumed run need. A rotation of both tables leaves every score as it is.
 
     With ``device="cuda"`` tables, matrix and transpose are on the device from the start to the end of the training; the
-    model gets a copy in host memory after every epoch, so an epoch that fails there leaves the model as it was.
+    model gets a copy in host memory after every epoch, so an epoch that fails there leaves the model as it was. Where
+    the GPU has no room for all of that, everything stays in host memory, and each sweep sends blocks of rows there.
 
     Args:
         model: published to after every epoch.
@@ -54,7 +79,7 @@ class AlsTrainer:
     """
 
     def __init__(self, model: ALS, problem: AlsProblem, users: F32, items: F32, spectrum: F32 | None) -> None:
-        self.model, self.problem, self.arrays = model, problem, backend.arrays(problem.device)
+        self.model, self.problem, self.arrays = model, problem, _home(model, problem, users.shape[1])
         self.lengths = by_user = problem.weighted(model._matrix)
         self.apart = not self.arrays.is_array(users)
         if self.apart and problem.explicit:  # ratings less their mean, since a column there is not for us to change
@@ -169,6 +194,15 @@ class AlsTrainer:
                 self.spectrum = self._rotated_to(self.items)
         self.stage = "whole"
         self._publish()
+
+
+def _home(model: ALS, problem: AlsProblem, width: int) -> Any:
+    """Return the array module of tables and matrices: that of the device, NumPy where it has no room for them."""
+    device = problem.device
+    if names_gpu(device):
+        needed = device_bytes(model._matrix, width, problem.explicit or problem.alpha != 1.0)[0]
+        device = device if needed <= backend.device_memory(device) * 3 // 4 else "auto"
+    return backend.arrays(device)
 
 
 def _zero_bad_rows(table: F32) -> None:

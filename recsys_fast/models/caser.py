@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Runtime
 from recsys_fast.blocks.caser import CaserConv
+from recsys_fast.blocks.columns import apart, beside, repeated, summed
 from recsys_fast.blocks.dense import Dense
 from recsys_fast.blocks.embedding import Embedding, ItemTable
 from recsys_fast.data import Sequences
@@ -50,7 +51,7 @@ class Caser(NextItemLoss, SequenceModel):
         batch_size: windows of a step.
         n_epochs: passes over all windows.
         compute: as of ``SASRec``.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
@@ -142,7 +143,17 @@ class Caser(NextItemLoss, SequenceModel):
         self._check_fitted()
         if not self.user_vectors:
             raise NotSupportedError(message("this model has no vectors of users", mend="fit it with user_vectors=True"))
-        return self._net().tables[2].values
+        return self._user_table()
+
+    def _user_table(self) -> F32:
+        users = self._net().tables[2]
+        if not users.runtime.on_device:
+            return users.values
+        vectors: F32 = self._cached("user_vectors", lambda: users.runtime.to_host(users.values))
+        return vectors
+
+    def _has_kernels(self) -> bool:
+        return True
 
     @property
     def _has_user_vectors(self) -> bool:
@@ -203,20 +214,21 @@ class Caser(NextItemLoss, SequenceModel):
         return Packed(self.window * np.arange(n + 1, dtype=np.int64), items.reshape(-1))
 
     def _hidden(self, network: Network, packed: Packed) -> tuple[F32, NDArray[np.bool_]]:
-        z = Network.forward(network, packed, PackedBatch(packed.row_ptr, network.seed))
+        batch = PackedBatch.on(network.runtime, packed.row_ptr, network.seed)
+        z = network.runtime.to_host(Network.forward(network, packed, batch))
         return z, np.ones(len(z), np.bool_)
 
     def _encode(self, histories: Sequences, users: NDArray[np.int32] | None = None) -> F32:
         queries = super()._encode(histories)
         if self.user_vectors:
             nobody = users is None
-            vectors = self._cached("mean_user", self._mean_user) if nobody else self._net().tables[2].values[users]
+            vectors = self._cached("mean_user", self._mean_user) if nobody else self._user_table()[users]
             queries[:, self.d : 2 * self.d] = vectors
         return queries
 
     def _mean_user(self) -> F32:
         """Return the mean of all users' vectors, ``(d,)``; zeros where there are none."""
-        users = self._net().tables[2].values
+        users = self._user_table()
         return users.mean(axis=0, dtype=np.float64).astype(np.float32) if len(users) else np.zeros(self.d, np.float32)
 
     def _queries(self, users: NDArray[np.int32] | None) -> F32:
@@ -254,18 +266,14 @@ class UserNetwork(Network):
     def forward(self, batch: Any, packed: PackedBatch) -> Array:
         """Return ``(n, 2 d)``."""
         z = super().forward(batch, packed)
-        n, d = z.shape
-        h = self.runtime.take(self, "h", (n, 2 * d))
-        h[:, :d] = z
-        h[:, d:] = self.tables[2].take_rows(batch.users)[0]
         self._users = batch.users
-        return h
+        return beside(self.runtime, self, "h", [z, self.tables[2].take_rows(batch.users)[0]])
 
     def backward(self, dh: Array, packed: PackedBatch) -> None:
         """Write the gradients of all parameters, and add those of the tables."""
-        d = dh.shape[1] // 2
-        self.tables[2].add_rows(self._users, np.ascontiguousarray(dh[:, d:]))
-        super().backward(np.ascontiguousarray(dh[:, :d]), packed)
+        dz, dusers = apart(self.runtime, self, "dh", dh, 2)
+        self.tables[2].add_rows(self._users, dusers)
+        super().backward(dz, packed)
 
 
 class _Repeated(NamedTuple):
@@ -284,9 +292,8 @@ class _EveryTarget:
 
     def __call__(self, network: Network, h: Array, batch: Any, packed: PackedBatch) -> tuple[float, int, Array]:
         """Return the sum of the loss, the number of targets, and the gradient of h of the mean."""
-        n, width = h.shape
-        rows = network.runtime.take(self, "rows", (n, self.n_targets, width))
-        rows[...] = h[:, None]
-        each = _Repeated(batch.targets, self.n_targets * np.arange(n + 1, dtype=np.int64), batch.users)
-        loss, n_terms, drows = self.loss(network, rows.reshape(-1, width), each, packed)
-        return loss, n_terms, drows.reshape(n, self.n_targets, width).sum(axis=1)
+        runtime, times = network.runtime, self.n_targets
+        rows = repeated(runtime, self, "rows", h, times)
+        each = _Repeated(batch.targets, times * np.arange(len(h) + 1, dtype=np.int64), batch.users)
+        loss, n_terms, drows = self.loss(network, rows, each, packed)
+        return loss, n_terms, summed(runtime, self, "dh", drows, times)

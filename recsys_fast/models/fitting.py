@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast.errors import message
 from recsys_fast.models import inputs
+from recsys_fast.models.memory import check_device_memory, names_gpu
 from recsys_fast.models.parameters import check_int
 from recsys_fast.models.state import Stateful
 from recsys_fast.ops import Csr
@@ -40,6 +41,15 @@ class Trainable(Stateful):
     def _check_given(self, matrix: Csr, **given: Any) -> dict[str, Any]:
         """Return what a model keeps of further inputs of ``fit``, by attribute; raises ValueError where they misfit."""
         return given
+
+    def _device_bytes(self, data: Any) -> int:
+        """Return how many bytes of a GPU training on checked data takes at its peak; 0 where it takes none."""
+        return 0
+
+    def _check_room(self, data: Any) -> None:
+        """Raise DeviceMemoryError, before anything is lost, where a GPU has no room for training on checked data."""
+        if names_gpu(self.device) and (needed := self._device_bytes(data)):
+            check_device_memory(type(self).__name__, self.device, needed)
 
     @abstractmethod
     def _begin(self) -> Trainer:
@@ -79,6 +89,7 @@ class Trainable(Stateful):
 
         Raises:
             ValueError, TypeError: a parameter or the matrix is not usable; the model is then left as it was.
+            DeviceMemoryError: a GPU has no room for it, likewise.
             DivergedError: the loss is not finite; the last finite epoch is kept.
 
         An exception, Ctrl-C included, leaves the model at the last finished epoch; unfitted if there was none.
@@ -91,6 +102,7 @@ class Trainable(Stateful):
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
         attributes = self._check_given(matrix, **given)
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose)
+        self._check_room(matrix)
         self._start(user_items)
         self._matrix = matrix
         vars(self).update(attributes)
@@ -147,6 +159,7 @@ class Trainable(Stateful):
         fitted = self.is_fitted
         shape = self._shape() if fitted else (None, None)
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items", *shape))
+        self._check_room(matrix)
         if not fitted:
             self._start(user_items)
         self._matrix = matrix

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Runtime
+from recsys_fast.blocks.columns import beside
 from recsys_fast.blocks.dropout import Dropout
 from recsys_fast.blocks.embedding import Embedding, ItemTable
 from recsys_fast.blocks.recurrent import Recurrent
@@ -70,7 +71,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         batch_size: lanes, or without ``session_parallel`` the mean number of sequences of a step.
         n_epochs: passes over all sessions.
         compute: "float32" or "bfloat16" for the products of the loss, where the CPU has it.
-        device: "auto", "cpu", "numba", or without ``session_parallel`` "cuda".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
@@ -158,7 +159,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         self.random_state = random_state
 
     def _has_kernels(self) -> bool:
-        return not self.session_parallel  # whose states are picked by lanes, in host memory
+        return True
 
     def _check_params(self) -> None:
         super()._check_params()
@@ -292,9 +293,14 @@ class LaneLoss:
 
 
 class LaneNetwork(Network):
-    """A network whose recurrent layers start each step from the lanes' states after the step before."""
+    """A network whose recurrent layers start each step from the lanes' states after the step before.
 
-    _lane_states: list[Array]
+    Those stay where the layers left them until the next step picks its lanes' ones: a lane that goes on was in the step
+    before, and at the start of an epoch all lanes begin.
+    """
+
+    _lanes: NDArray[np.int32]
+    _after: list[list[Array]]
 
     def forward(self, batch: Any, packed: PackedBatch) -> Array:
         """Return the outputs; in training states go on, elsewhere (histories) every sequence starts anew."""
@@ -303,25 +309,22 @@ class LaneNetwork(Network):
             for layer in layers:
                 layer.state = None
             return super().forward(batch, packed)
-        if not hasattr(self, "_lane_states"):
-            self._lane_states = [np.zeros((0, layer.state_width), self.runtime.dtype) for layer in layers]
-        lanes, n_lanes = batch.lanes, len(batch.lanes)
-        for k, layer in enumerate(layers):
-            if len(self._lane_states[k]) <= lanes[-1]:
-                self._lane_states[k] = np.zeros((int(lanes[-1]) + 1, layer.state_width), self.runtime.dtype)
-            whole = n_lanes == len(self._lane_states[k])
-            layer.state = self._lane_states[k].copy() if whole else self._lane_states[k][lanes]
-            if batch.first.any():
-                layer.state[batch.first] = 0.0
-        x: Array = batch.items
-        left = iter(self._lane_states)
+        if not hasattr(self, "_after"):
+            self._lanes = np.empty(0, np.int32)
+            nothing = [self.runtime.empty(0, layer.d) for layer in layers]
+            self._after = [[rows] * (layer.state_width // layer.d) for rows, layer in zip(nothing, layers, strict=True)]
+        rows = np.where(batch.first, -1, np.searchsorted(self._lanes, batch.lanes))
+        for layer, parts in zip(layers, self._after, strict=True):
+            layer.state = beside(self.runtime, layer, "state", parts, rows)
+        after: list[list[Array]] = []
+        x: Array = self.runtime.upload(batch.items)
         for block in self.blocks:
             x = block.forward(x, packed)
             if isinstance(block, Recurrent):
-                states = next(left)
-                states[lanes] = block.final_state()
+                after.append(block.row_states())
             elif isinstance(block, Dropout):  # as the official code does, what goes on is what the next layer saw
-                states[lanes, : x.shape[1]] = x
+                after[-1][0] = x
+        self._lanes, self._after = batch.lanes, after
         return x
 
 

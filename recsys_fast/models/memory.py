@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from recsys_fast.errors import message
+from recsys_fast import backend
+from recsys_fast.errors import MAKE_ROOM, DeviceMemoryError, message
 
 _GROUP = "/sys/fs/cgroup/"
 
@@ -53,10 +54,28 @@ def available_memory() -> int | None:
 
 
 def check_memory(what: str, needed: int, mend: str) -> None:
-    """Raise MemoryError where ``needed`` bytes are more than there are; silent where that is not known."""
+    """Raise MemoryError where ```needed``` bytes are more than there are; silent where that is not known."""
     available = available_memory()
     if available is not None and needed > available:
         raise MemoryError(message(f"memory for {what}", f"{in_gb(available)} available", in_gb(needed), mend))
+
+
+def names_gpu(device: object) -> bool:
+    """Say whether a parameter ``device`` names a GPU, be it there or not."""
+    return isinstance(device, str) and device.startswith("cuda")
+
+
+def with_device(parts: dict[str, int], device_bytes: int) -> dict[str, int]:
+    """Return parts of memory with "total", that of the host, and "device", what a GPU needs beside it (0: none)."""
+    return {**parts, **({"device": device_bytes} if device_bytes else {}), "total": sum(parts.values())}
+
+
+def check_device_memory(what: str, device: str, needed: int) -> None:
+    """Raise DeviceMemoryError where `needed` bytes are more than may be taken on a GPU."""
+    available = backend.device_memory(device)
+    if needed > available:
+        got, expected = f"{available} bytes available", f"{needed} bytes"
+        raise DeviceMemoryError(message(f"device memory for {what}", got, expected, MAKE_ROOM))
 
 
 def in_gb(size: int) -> str:

@@ -10,9 +10,13 @@ import numpy as np
 from recsys_fast.blocks.base import Block
 from recsys_fast.blocks.embedding import Embedding
 from recsys_fast.blocks.recurrent import Recurrent
+from recsys_fast.models.memory import names_gpu, with_device
 
 if TYPE_CHECKING:
     from recsys_fast.models.network_model import NetworkModel
+
+# What a softmax over all items has of scores at a time on a GPU: so many, or those of so many rows.
+_SCORES, _SCORE_ROWS = 8 << 20, 64
 
 
 def estimate(model: NetworkModel, data: Any) -> dict[str, int]:
@@ -25,16 +29,19 @@ def estimate(model: NetworkModel, data: Any) -> dict[str, int]:
     # a block keeps about what each of its products makes, its output and two gradients; ids are planned by the tables
     kept = sum(p.shape[-1] for block in blocks.values() for p in block.parameters() if len(p.shape) == 2)
     work = n_in * (4 * (kept + 3 * d_in * len(blocks)) + 24) + 8 * n_out * d_out
+    on_host = {"batches": model._batch_bytes(data), **model._data_bytes(data)}
     parts = {
         "network": learned,
         "optimizer": moments * learned,
         "copy": (1 + moments) * learned,
         "gradients": learned,
         "work": work + work // 4 + model._loss_bytes(n_out, d_out),  # memory that is reused has a quarter to spare
-        "batches": model._batch_bytes(data),
-        **model._data_bytes(data),
     }
-    return {**parts, "total": sum(parts.values())}
+    if names_gpu(model.device):
+        n_rows = tables[0].n_rows
+        scores = 4 * min(max(_SCORES, _SCORE_ROWS * n_rows), (n_out + _SCORE_ROWS) * n_rows)
+        return with_device({"network": learned, **on_host}, sum(parts.values()) + scores)
+    return with_device({**parts, **on_host}, 0)
 
 
 def count_parameters(blocks: dict[str, Block]) -> int:

@@ -144,12 +144,18 @@ class NetworkModel(NetworkState[Network], Trainable):
     def estimate_memory(self, user_items: Any) -> dict[str, int]:
         """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total".
 
-        "copy" is the last finished epoch, which training keeps to fall back on; "work" what a step computes.
+        "copy" is the last finished epoch, which training keeps to fall back on; "work" what a step computes. With
+        ``device="cuda"`` these are in "device", what the GPU needs, which "total" leaves out.
         """
         from recsys_fast.models.network_memory import estimate
 
         self._check_params()
         return estimate(self, self._prepare(inputs.check_matrix(user_items, "user_items")))
+
+    def _device_bytes(self, data: Any) -> int:
+        from recsys_fast.models.network_memory import estimate
+
+        return estimate(self, data).get("device", 0) if self._has_kernels() else 0
 
     def _step_rows(self, data: Any) -> tuple[int, int]:
         """Return about how many rows go into the network in a step, and how many come out to be scored."""

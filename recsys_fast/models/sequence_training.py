@@ -58,6 +58,7 @@ class SequenceTrainable(NetworkModel, FactorModel):
 
         Raises:
             ValueError, TypeError: a parameter or the sequences are not usable; the model is then left as it was.
+            DeviceMemoryError: a GPU has no room for the network, likewise.
             DivergedError: the loss is not finite; the last finite epoch is kept.
 
         An exception, Ctrl-C included, leaves the model at the last finished epoch; unfitted if there was none.
@@ -65,6 +66,7 @@ class SequenceTrainable(NetworkModel, FactorModel):
         self._check_all()
         sequences = as_sequences(user_items, "user_items")
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose)
+        self._check_room(sequences)
         self._start(sequences)
         self._take_over(sequences)
         trainer = self._begin()
@@ -98,6 +100,7 @@ class SequenceTrainable(NetworkModel, FactorModel):
         if fitted:
             self._check_unchanged(onwards=True)
         sequences = as_sequences(user_items, "user_items", *(self._shape() if fitted else ()))
+        self._check_room(sequences)
         if not fitted:
             self._start(sequences)
         self._take_over(sequences)
@@ -147,7 +150,8 @@ class SequenceTrainable(NetworkModel, FactorModel):
     def estimate_memory(self, user_items: Any) -> dict[str, int]:
         """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total".
 
-        "copy" is the last finished epoch, which training keeps to fall back on; "work" what a step computes.
+        "copy" is the last finished epoch, which training keeps to fall back on; "work" what a step computes. With
+        ``device="cuda"`` these are in "device", what the GPU needs, which "total" leaves out.
         """
         from recsys_fast.models.network_memory import estimate
 

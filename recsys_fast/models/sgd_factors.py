@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recsys_fast.errors import DivergedError, NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import F32
+from recsys_fast.models.memory import names_gpu, with_device
 from recsys_fast.models.parameters import check_choice, check_float, check_int, check_random_state, seed_from
 from recsys_fast.models.sgd_features import NO_FEATURES, Side, check_features, interacted, without_interactions
 from recsys_fast.models.sgd_tables import TABLES, SgdTables
@@ -28,6 +29,7 @@ from recsys_fast.models.sgd_training import (
     SgdTrainer,
     aligned,
     balanced_rates,
+    device_bytes,
     finite,
     on_cuda,
     working_bytes,
@@ -65,6 +67,10 @@ class SgdFactorModel(SgdTables):
     def _cdf(self) -> NDArray[np.float64]:
         """Return the running sums that negatives are drawn by; empty for equal weights."""
         return _NO_F64
+
+    def _draws(self) -> int:
+        """Return how many negatives a visit draws at most."""
+        return 0
 
     def _weight_bytes(self, matrix: Csr) -> int:
         """Return the size of what ``_weighted`` makes anew."""
@@ -317,7 +323,8 @@ class SgdFactorModel(SgdTables):
     ) -> dict[str, int]:
         """Return the bytes that ``fit`` with these arguments needs at its peak, by purpose and as "total".
 
-        "copy" is the last finished epoch, which training keeps to fall back on.
+        "copy" is the last finished epoch, which training keeps to fall back on. With ``device="cuda"`` there is
+        "device", what the GPU needs, which "total" leaves out.
         """
         self._check_params()
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
@@ -348,7 +355,12 @@ class SgdFactorModel(SgdTables):
             "matrix": 8 * (n_users + 1) + per_entry * matrix.nnz,
             "work": working_bytes(n_users, n_items, matrix.nnz, self.n_threads),
         }
-        return {**parts, "total": sum(parts.values())}
+        return with_device(parts, self._device_bytes(matrix) if names_gpu(self.device) else 0)
+
+    def _device_bytes(self, data: Csr) -> int:
+        tables = 4 * sum(math.prod(shape) for shape in self._shapes(*data.shape).values())
+        n_drawn = max(self._draws(), getattr(self, "n_candidates", 1))
+        return device_bytes(data, tables, self.balance != "none", n_drawn)
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -250,6 +250,26 @@ def working_bytes(n_users: int, n_items: int, nnz: int, n_threads: int | None) -
     return 16 * (n_users + n_items) + 20 * nnz + backend.resolve_threads(n_threads) * (1 << 20)
 
 
+# Of an epoch on a GPU: bytes per entry of the schedule, with rates of visits and without, and per visit of a stage, of
+# which there is one at a time. Blocks of items keep marks.
+_SCHEDULE, _RATED, _VISIT, _STAGE, _BLOCKS = 32, 20, 48, 2 << 30, 16
+
+
+def device_bytes(matrix: Csr, tables: int, rated: bool, n_drawn: int) -> int:
+    """Return about what training takes on a GPU.
+
+    Args:
+        matrix: the entries.
+        tables: bytes of what is learned and of the optimizer.
+        rated: whether entries are visited at different rates.
+        n_drawn: items that a visit draws at most.
+    """
+    nnz = matrix.nnz
+    entries = 8 * (matrix.n_rows + 1) + (4 + 4 * (matrix.values is not None) + _SCHEDULE + _RATED * rated) * nnz
+    stage = min(_STAGE, (_VISIT + 16 * n_drawn) * nnz)
+    return 2 * tables + entries + stage + 4 * _BLOCKS * matrix.n_cols + 40 * sum(matrix.shape) + (1 << 20)
+
+
 def finite(table: F32) -> bool:
     """Whether every number is finite and far enough from float32's largest for their squares to add up."""
     flat = table.reshape(-1)

@@ -7,6 +7,8 @@ memory 5 to 10 ns, so that a multiply-add of a tiled product costs about 5 ns.
 
 from __future__ import annotations
 
+import math
+import os
 from typing import Any
 
 # Test files, with the tests in them that are left out and why.
@@ -35,8 +37,15 @@ TESTS: dict[str, dict[str, str]] = {
     "tests/ops/test_sgd_input.py": {},
 }
 
-# Elementary steps (multiply-adds, comparisons) that a case may take: some 2 s.
+# Elementary steps (multiply-adds, comparisons) that a case may take on the emulated grid: some 2 s.
 MOST_STEPS = 4e8
+
+
+def most_steps(device: str) -> float:
+    """Return how many steps a case may take; on hardware RECSYS_FAST_GPU_MOST_STEPS, for sanitizers."""
+    if device == "cuda_emulated":
+        return MOST_STEPS
+    return float(os.environ.get("RECSYS_FAST_GPU_MOST_STEPS", "inf")) if device == "cuda" else math.inf
 
 
 def steps(case: Any) -> float:

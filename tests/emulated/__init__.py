@@ -96,6 +96,9 @@ class EmulatedArrays:
     def stream(self) -> int:
         return 0
 
+    def idle_bytes(self) -> int:
+        return 0
+
     def is_array(self, x: object) -> bool:
         return isinstance(x, EmulatedArray)
 

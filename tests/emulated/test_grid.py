@@ -14,7 +14,11 @@ pytestmark = [pytest.mark.cuda_emulated, pytest.mark.timeout(1800)]  # they comp
 
 def _program(sanitize: bool) -> str:
     """Return the compiled test_grid.cu."""
-    sources = [ROOT / "tests" / "emulated" / "test_grid.cu", *sorted((CSRC / "testing").glob("*.cc"))]
+    sources = [
+        ROOT / "tests" / "emulated" / "test_grid.cu",
+        CSRC / "cuda" / "interrupt.cu",
+        *sorted((CSRC / "testing").glob("*.cc")),
+    ]
     objects = compile_objects(sources, (f"-I{ROOT / 'tests' / 'native'}",), sanitize)
     return str(link(objects, "test_grid", [], sanitize))
 

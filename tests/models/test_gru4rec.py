@@ -100,7 +100,7 @@ def test_training_is_the_plain_loop(device: str, log_q: float, shuffle: bool) ->
             loss, n = network.step(batch)
             assert n == len(batch.items)
             np.testing.assert_allclose(loss, expected, rtol=2e-4)
-            np.testing.assert_allclose(network._lane_states[0][batch.lanes], plain.states[batch.lanes], atol=2e-4)
+            np.testing.assert_allclose(network._after[0][0], plain.states[batch.lanes], atol=2e-4)
             resets[0] += int(batch.first.sum())
             resets[1] += int((~batch.first).sum())
     assert min(resets) > 20
@@ -138,7 +138,7 @@ def test_hidden_dropout_is_carried_on(device: str) -> None:
     trainer = trainer_of(rf.GRU4Rec(**SMALL, dropout_hidden=0.5, device=device), sequences())
     network, batch = trainer.network, next(iter(trainer.batches.epoch(0)))
     h = network.forward(batch, PackedBatch(batch.row_ptr, training=True))
-    np.testing.assert_array_equal(network._lane_states[0][batch.lanes], h)
+    np.testing.assert_array_equal(network._after[0][0], h)
     assert 0 < (h == 0).sum() < h.size
     assert not (network.forward(batch, PackedBatch(batch.row_ptr)) == 0).any()
 

@@ -22,10 +22,12 @@ MODELS = {
     "nextitnet": rf.NextItNet(8, (1,), 2, **SMALL),
     "gru4rec": rf.GRU4Rec(8, session_parallel=False, n_negatives=6, **SMALL),
     "lstm": rf.GRU4Rec(8, cell="lstm", session_parallel=False, n_negatives=6, **SMALL),
+    "lanes": rf.GRU4Rec(8, n_negatives=6, **SMALL),
+    "lstm-lanes": rf.GRU4Rec(8, 2, cell="lstm", loss="bpr_max", n_negatives=6, dropout_hidden=0.3, **SMALL),
+    "caser": rf.Caser(8, 3, 2, n_horizontal=2, n_vertical=1, n_epochs=2, batch_size=16, random_state=0),
+    "caser-nobody": rf.Caser(6, 2, 1, n_horizontal=2, n_vertical=0, user_vectors=False, n_epochs=1, random_state=0),
 }
 ELSEWHERE = {
-    "session-parallel": rf.GRU4Rec(8, n_negatives=6, **SMALL),
-    "caser": rf.Caser(8, window=3, targets=2, n_horizontal=2, n_vertical=1, n_epochs=1),
     "neumf": rf.NeuMF(n_epochs=1),
     "multvae": rf.MultVAE(n_epochs=1),
     "two-tower": rf.TwoTower(n_epochs=1),

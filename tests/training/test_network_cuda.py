@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+import recsys_fast as rf
 from recsys_fast import ops
 from recsys_fast.blocks.base import PackedBatch, Runtime
 from recsys_fast.blocks.embedding import Embedding, ItemTable
@@ -17,6 +18,7 @@ from recsys_fast.errors import DivergedError, NotSupportedError
 from recsys_fast.training.network import Network, NetworkTrainer
 from recsys_fast.training.next_item import NextItem
 from recsys_fast.training.optimizers import Optimizer
+from tests.models.cases import sequences
 
 pytestmark = pytest.mark.cuda_emulated
 
@@ -164,3 +166,25 @@ def test_a_batch_keeps_its_pointers_on_both_sides(emulated_arrays: Any) -> None:
     batch = PackedBatch.on(Runtime("cuda"), np.array([0, 2, 5]), 1)
     assert emulated_arrays.is_array(batch.row_ptr)
     assert (batch.n_rows, batch.n_sequences, batch.cuts.tolist()) == (5, 2, [0, 2, 5])
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru"])
+def test_blocks_never_wait_for_the_device(name: str, emulated_arrays: Any) -> None:
+    """Forward and backward only launch; a step waits for the number of targets, the loss and the rows it touched."""
+    made = {"sasrec": rf.SASRec(8, 2, 2, loss="ce", max_len=9), "gru": rf.GRU4Rec(8, 2, session_parallel=False)}
+    model = made[name].set_params(device="cuda", n_epochs=1, batch_size=4, random_state=0).fit(sequences(12, 15, 8))
+    network, counts = model._net(), emulated_arrays.module.counts
+    batch = next(iter(model._batches().epoch(0)))
+    packed = network.pack(batch)
+    before = counts()
+    for table in network.tables:
+        table.begin()
+    h = network.forward(batch, packed)
+    network.backward(network.runtime.copy(h), packed)
+    launches, waits, _ = np.subtract(counts(), before)
+    assert launches > 10
+    assert waits == 0
+    network.objective = model._objective()
+    before = counts()
+    network.step(batch)
+    assert np.subtract(counts(), before)[1] <= 3

@@ -69,12 +69,15 @@ inline void product_tile_any(const Product& p, int64_t n_rows, int64_t n_vectors
 }
 
 inline void product(const Product& p) {
-  for (int64_t j = 0; j < p.n_j; j += kTileVectors * kLanes) {
-    const int64_t n_columns = std::min<int64_t>(kTileVectors * kLanes, p.n_j - j);
-    const int64_t n_vectors = (n_columns + kLanes - 1) / kLanes, tail = n_columns - (n_vectors - 1) * kLanes;
+  // Panels of nearly equal width: one of a single vector would wait for its loads.
+  const int64_t n_vectors = (p.n_j + kLanes - 1) / kLanes, n_panels = (n_vectors + kTileVectors - 1) / kTileVectors;
+  for (int64_t panel = 0, first = 0; panel < n_panels; ++panel) {
+    const int64_t last = (panel + 1) * n_vectors / n_panels, j = first * kLanes;
+    const int64_t tail = std::min<int64_t>(kLanes, p.n_j - (last - 1) * kLanes);
     for (int64_t i = 0; i < p.n_i; i += kTileRows) {
-      product_tile_any(p, std::min<int64_t>(kTileRows, p.n_i - i), n_vectors, i, j, tail);
+      product_tile_any(p, std::min<int64_t>(kTileRows, p.n_i - i), last - first, i, j, tail);
     }
+    first = last;
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/arena.h"
 #include "core/thread_pool.h"
 #include "cpu/row_vectors.h"
 
@@ -12,24 +13,27 @@ constexpr int64_t kAhead = 8;  // entries whose table rows are asked for before 
 
 int64_t field_of(const FieldSums& how, int32_t feature) { return how.fields == nullptr ? 0 : how.fields[feature]; }
 
-// One row: x (n_fields, k) and sums (d) or null; returns the score.
-float forward_row(float* x, float* sums, int64_t row, const Csr& rows, Rows<const float> table, const FieldSums& how) {
+// One row: x (n_fields, k) and sums (d) or null; returns the score. by_field: scratch of a vector per field, so that
+// what is added to was stored in one piece; sums in rows of any width would wait for their stores.
+float forward_row(float* x, float* sums, float* by_field, int64_t row, const Csr& rows, Rows<const float> table,
+                  const FieldSums& how) {
   const int64_t begin = rows.row_ptr[row], end = rows.row_ptr[row + 1], k = how.n_factors(table.d);
-  std::fill_n(x, how.n_fields * k, 0.0f);
   float score = 0.0f;
   Vec products = {};
   for_vectors(k, [&](int64_t c, int64_t lanes) {
     Vec sum = {}, squares = {};
+    std::fill_n(by_field, how.n_fields * kLanes, 0.0f);
     for (int64_t e = begin; e < end; ++e) {
       const int32_t feature = rows.col_idx[e];
       if (c == 0 && e + kAhead < rows.row_ptr[rows.n_rows]) prefetch(table.row(rows.col_idx[e + kAhead]), 4 * table.d);
       const float value = rows.values == nullptr ? 1.0f : rows.values[e];
       const Vec part = load_up_to(table.row(feature) + c, lanes) * value;
-      float* to = x + field_of(how, feature) * k + c;
-      store_up_to(to, load_up_to(to, lanes) + part, lanes);
+      float* to = by_field + field_of(how, feature) * kLanes;
+      store(to, load(to) + part);
       sum += part;
       squares += part * part;
     }
+    for (int64_t f = 0; f < how.n_fields; ++f) store_up_to(x + f * k + c, load(by_field + f * kLanes), lanes);
     if (sums != nullptr) store_up_to(sums + c, sum, lanes);
     products += sum * sum - squares;
   });
@@ -81,8 +85,12 @@ void field_sums_forward<Cpu>(float* x, float* sums, float* score, Csr rows, Rows
   const int64_t width = std::max<int64_t>(d, wide);
   parallel_for(rows.n_rows, grain_rows(width), threads_for(rows.n_rows * width, n_threads),
                [&](int64_t begin, int64_t end, int) {
+                 Arena& arena = thread_arena();
+                 arena.reset(Arena::padded<float>(how.n_fields * kLanes));
+                 float* by_field = arena.take<float>(how.n_fields * kLanes);
                  for (int64_t r = begin; r < end; ++r) {
-                   score[r] = forward_row(x + r * wide, sums == nullptr ? nullptr : sums + r * d, r, rows, table, how);
+                   float* own = sums == nullptr ? nullptr : sums + r * d;
+                   score[r] = forward_row(x + r * wide, own, by_field, r, rows, table, how);
                  }
                });
 }

@@ -5,13 +5,13 @@ namespace recsys_fast {
 
 template <>
 void gru_forward<Cpu>(const RecurrentStates<float>& states, const RecurrentLayer& layer, int n_threads) {
-  recurrent_forward<GruCell>(states, layer, n_threads);
+  recurrent_forward<GruCell<LaneMath>>(states, layer, n_threads);
 }
 
 template <>
 void gru_backward<Cpu>(const RecurrentGradients& gradients, const float* dh, const RecurrentStates<const float>& states,
                        const RecurrentLayer& layer, int64_t truncate, int n_threads) {
-  recurrent_backward<GruCell>(gradients, dh, states, layer, truncate, n_threads);
+  recurrent_backward<GruCell<LaneMath>>(gradients, dh, states, layer, truncate, n_threads);
 }
 
 }  // namespace recsys_fast

@@ -2,6 +2,7 @@
 // RF_BF16_END.
 #pragma once
 
+#include "core/row_ends.h"
 #include "core/simd_bf16.h"
 #include "cpu/loss_tiles.h"
 
@@ -54,7 +55,16 @@ struct Bf16Product {
       }
     }
   }
-  static double product(float a, float b) { return static_cast<double>(from_bf16(to_bf16(a))) * from_bf16(to_bf16(b)); }
+  static RF_INLINE float dot(const float* a, const float* b, int64_t d) {
+    Vec sum[2] = {};
+    for (int64_t k = 0, odd = 0; k < d; k += 2 * kLanes, odd ^= 1)
+      sum[odd] = bf16_dot(sum[odd], run(a, k, d), run(b, k, d));
+    return reduce_add(sum[0] + sum[1]);
+  }
+  // The numbers of a row from k on, as many as fit.
+  static RF_INLINE VecInt run(const float* row, int64_t k, int64_t d) {
+    return bf16_run(load_up_to(row + k, d - k), k + kLanes < d ? load_up_to(row + k + kLanes, d - k - kLanes) : Vec{});
+  }
   template <class Work>
   static RF_INLINE float* tile(const Work& work, int32_t*) {
     return work.tile;

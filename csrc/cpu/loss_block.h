@@ -91,16 +91,16 @@ class LossBlock {
   // The block's rows: n of them, row r at source(r).
   template <class Product, class Source>
   void pack_rows(int64_t n, const Source& source) const {
-    for (int64_t p = 0; p * kPanel < n; ++p) {
+    for_panels(n, [&](int64_t p) {
       Product::pack_lanes(lanes<Product>(p), n - p * kPanel, d_, [&](int64_t r) { return source(p * kPanel + r); });
-    }
+    });
   }
   template <class Product, class Source>
   void pack_scaled(int64_t n, const float* factors, const Source& source) const {
-    for (int64_t p = 0; p * kPanel < n; ++p) {
+    for_panels(n, [&](int64_t p) {
       Product::pack_scaled(scaled<Product>(p), n - p * kPanel, d_, dp_, factors + p * kPanel,
                            [&](int64_t r) { return source(p * kPanel + r); });
-    }
+    });
   }
   template <class Product>
   RF_INLINE void pack_items(const LossScratch<typename Product::Word>& work, const float* rows, int64_t n) const {
@@ -141,6 +141,10 @@ class LossBlock {
   }
 
  private:
+  template <class Body>
+  void for_panels(int64_t n, const Body& body) const {
+    parallel_for((n + kPanel - 1) / kPanel, 1, n_threads_, [&](int64_t panel, int64_t, int) { body(panel); });
+  }
   template <class Product>
   typename Product::Word* lanes(int64_t panel) const {
     return static_cast<typename Product::Word*>(lanes_) + panel * kPanel * padded(d_);

@@ -120,7 +120,7 @@ struct FloatProduct {
       for (int64_t k = 0; k < dp; ++k) out[r * dp + k] = from != nullptr && k < d ? factors[r] * from[k] : 0.0f;
     }
   }
-  static double product(float a, float b) { return static_cast<double>(a) * b; }
+  static RF_INLINE float dot(const float* a, const float* b, int64_t d) { return recsys_fast::dot(a, b, d); }
   // Where a tile of scores is made, and its words for products over items and rows; kept may be null.
   template <class Work>
   static RF_INLINE float* tile(const Work& work, float* kept) {

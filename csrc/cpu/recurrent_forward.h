@@ -18,11 +18,12 @@ constexpr int64_t state_width(int64_t n_hidden) {
 }
 
 // w_h and b_h by blocks of units: of each block all gates, kVectors vectors, for one row of the weights behind those
-// for the other.
+// for the other. kColumns: vectors of units in a block, so that its sums fill the registers.
 template <class Cell>
 struct GatePanels {
-  static constexpr int kVectors = Cell::kGates * Cell::kColumns;
-  static constexpr int kUnits = Cell::kColumns * kLanes;
+  static constexpr int kColumns = Cell::kGates == 1 ? 4 : 1;
+  static constexpr int kVectors = Cell::kGates * kColumns;
+  static constexpr int kUnits = kColumns * kLanes;
 
   int64_t n_hidden;
   float* weights;  // (n_blocks, n_hidden, kVectors kLanes)
@@ -47,8 +48,8 @@ struct GatePanels {
  private:
   void pack_row(float* out, int64_t b, const float* row) const {
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t unit = b * kUnits + v % Cell::kColumns * kLanes, n = n_hidden - unit;
-      store(out + v * kLanes, n > 0 ? load_up_to(row + v / Cell::kColumns * n_hidden + unit, n) : Vec{});
+      const int64_t unit = b * kUnits + v % kColumns * kLanes, n = n_hidden - unit;
+      store(out + v * kLanes, n > 0 ? load_up_to(row + v / kColumns * n_hidden + unit, n) : Vec{});
     }
   }
 };
@@ -101,13 +102,13 @@ void step_tile(const RecurrentStates<float>& states, const GatePanels<Cell>& pan
     const int64_t row = step.rows[i + r];
     const float* from_x = step.from_x + (i + r) * step.stride;
 #pragma GCC unroll 4
-    for (int column = 0; column < Cell::kColumns; ++column) {
+    for (int column = 0; column < Panels::kColumns; ++column) {
       const int64_t unit = b * Panels::kUnits + column * kLanes, n = d - unit;
       if (n <= 0) break;
       Vec a[Cell::kGates], s[Cell::kGates], saved[4], c = {};
       for (int g = 0; g < Cell::kGates; ++g) {
         a[g] = load(from_x + g * d + unit);  // past the last unit other gates' numbers, which nobody looks at
-        s[g] = sum[r][g * Cell::kColumns + column];
+        s[g] = sum[r][g * Panels::kColumns + column];
       }
       if constexpr (Cell::kMemory) c = load_up_to(step.c_before[i + r] + unit, n);
       const Vec h = Cell::forward(a, s, load_up_to(left[r] + unit, n), c, saved);

@@ -7,6 +7,7 @@
 #include "core/gemm.h"
 #include "core/simd_bf16.h"
 #include "core/thread_pool.h"
+#include "cpu/row_vectors.h"
 #include "cpu/score_lanes.h"
 #include "cpu/softmax_loss.h"
 

@@ -15,6 +15,7 @@
 #include "core/arena.h"
 #include "core/thread_pool.h"
 #include "cpu/loss_block.h"
+#include "cpu/row_vectors.h"
 #include "ops/losses.h"
 
 namespace recsys_fast {
@@ -84,7 +85,7 @@ class SoftmaxRows {
     arena.reset(Arena::padded<int64_t>(n_rows) + block_.bytes<Product>(n_panels_) +
                 Arena::padded<Word>(keep_ ? n_panels_ * words : 0) + 4 * Arena::padded<float>(block_rows_) +
                 2 * Arena::padded<float>(n_slots) + Arena::padded<bool>(block_rows_) +
-                Arena::padded<float>(n_slots * block_rows_));
+                Arena::padded<double>(block_rows_) + Arena::padded<float>(n_slots * block_rows_));
     rows_ = arena.take<int64_t>(n_rows);
     block_.template take<Product>(arena, n_panels_);
     kept_ = arena.take<Word>(keep_ ? n_panels_ * words : 0);
@@ -93,6 +94,7 @@ class SoftmaxRows {
     factor_ = arena.take<float>(block_rows_);
     total_ = arena.take<float>(block_rows_);
     exact_ = arena.take<bool>(block_rows_);
+    losses_ = arena.take<double>(block_rows_);
     norms_ = arena.take<float>(n_slots);
     biases_ = arena.take<float>(n_slots);
     sums_ = arena.take<float>(n_slots * block_rows_);
@@ -146,12 +148,7 @@ class SoftmaxRows {
       all_sure = true;
       for (int64_t r = 0; r < n; ++r) all_sure = all_sure && sure(r, least);
     } while (!all_sure);
-    double loss = 0.0;
-    for (int64_t r = 0; r < block_rows_; ++r) {
-      const double weight = r < n ? total_weight(rows[r]) : 0.0;
-      factor_[r] = r < n ? static_cast<float>(weight) * problem_.scale / total_[r] : 0.0f;
-      if (r < n) loss += row_loss(rows[r], weight, log_sum(r));
-    }
+    const double loss = row_losses(rows, n);
     block_.template pack_scaled<Product>(n, factor_, h);
     second(rows, n, first);
     return loss;
@@ -164,6 +161,23 @@ class SoftmaxRows {
            (kRoundMagic - static_cast<double>(magic_[r])) * 0.69314718055994530942;
   }
 
+  // The sum of the rows' losses; makes their factors.
+  double row_losses(const int64_t* rows, int64_t n) {
+    int64_t n_targets = 0;
+    for (int64_t r = 0; r < n; ++r) n_targets += end(rows[r]) - begin(rows[r]);
+    std::fill_n(factor_, block_rows_, 0.0f);
+    parallel_for(n, kLossRows, threads_for(n_targets * problem_.h.d, n_threads_), [&](int64_t from, int64_t to, int) {
+      for (int64_t r = from; r < to; ++r) {
+        const double weight = total_weight(rows[r]);
+        factor_[r] = static_cast<float>(weight) * problem_.scale / total_[r];
+        losses_[r] = row_loss(rows[r], weight, log_sum(r));
+      }
+    });
+    double loss = 0.0;
+    for (int64_t r = 0; r < n; ++r) loss += losses_[r];
+    return loss;
+  }
+
   double row_loss(int64_t t, double total_weight, double log_sum) const {
     if (problem_.target_ptr == nullptr) return total_weight * (log_sum - target_score(t, problem_.targets[t]));
     double loss = total_weight * log_sum;
@@ -172,10 +186,8 @@ class SoftmaxRows {
   }
 
   double target_score(int64_t t, int64_t j) const {
-    const float *a = problem_.h.row(t), *b = problem_.rows.row(j);
-    double sum = problem_.bias != nullptr ? problem_.bias[j] : 0.0;
-    for (int64_t k = 0; k < problem_.h.d; ++k) sum += Product::product(a[k], b[k]);
-    return sum;
+    const double sum = Product::dot(problem_.h.row(t), problem_.rows.row(j), problem_.h.d);
+    return problem_.bias != nullptr ? sum + problem_.bias[j] : sum;
   }
 
   // u of a tile of items and a panel into tile (item, row); adds to the panel's sums.
@@ -336,6 +348,7 @@ class SoftmaxRows {
     }
   }
 
+  static constexpr int64_t kLossRows = 8;     // rows of a chunk of work
   static constexpr int64_t kBlockPanels = 1;  // panels of a block: what is kept competes with the tables for L3
   static constexpr int64_t kKeptWords = int64_t{1} << 22;  // words of scores that are kept at once: half of L3
   // Where rows are wide, going through the table once per block costs more than scores that come back from memory.
@@ -350,6 +363,7 @@ class SoftmaxRows {
   float *magic_ = nullptr, *shift_ = nullptr, *factor_ = nullptr, *total_ = nullptr, *norms_ = nullptr,
         *biases_ = nullptr, *sums_ = nullptr;
   bool* exact_ = nullptr;
+  double* losses_ = nullptr;
   float norm_ = 0.0f, bias_ = 0.0f;
 };
 

@@ -1,30 +1,11 @@
 #include "ops/dense.h"
 
-#include "core/dropout_hash.h"
-#include "cuda/activation.h"
-#include "cuda/gemm.h"
+#include "cuda/activated_out.h"
 
 namespace recsys_fast {
 namespace {
 
 constexpr int kThreads = 256;
-
-// y = D(activation(product + b)), pre = product + b.
-struct DenseOut {
-  float *y, *pre;
-  const float* b;
-  int64_t d;
-  Activation activation;
-  Dropout drop;
-  __device__ void operator()(int64_t row, int64_t col, float value) const {
-    const int64_t at = row * d + col;
-    if (b != nullptr) value += b[col];
-    if (pre != nullptr) pre[at] = value;
-    value = activate(activation, value);
-    if (drop.active()) value *= dropout_at(drop, row, col, dropout_groups(d));
-    y[at] = value;
-  }
-};
 
 struct PlainOut {
   float* y;
@@ -48,7 +29,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <>
 void dense_forward<Cuda>(float* y, float* pre, const float* x, int64_t n, const DenseLayer& layer, int) {
-  const DenseOut out{y, pre, layer.b, layer.d_out, layer.activation, Dropout(layer.dropout)};
+  const ActivatedOut out{y, pre, layer.b, layer.d_out, layer.activation, Dropout(layer.dropout)};
   gemm(AlongDepth{x, layer.d_in}, AcrossDepth{layer.w, layer.d_out}, out, n, layer.d_out, layer.d_in, current_stream());
 }
 

@@ -1,6 +1,6 @@
 #include "ops/feed_forward.h"
 
-#include "cuda/activation.h"
+#include "cuda/activated_out.h"
 #include "cuda/block_frame.h"
 
 namespace recsys_fast {
@@ -9,23 +9,6 @@ namespace {
 BlockFrame frame_of(const FeedForwardShape& s, const FeedForwardParameters<const float>& w) {
   return {s.norm, s.eps, s.n_rows, s.d, w.gamma, w.beta, Dropout(s.masks.outer), current_stream()};
 }
-
-// hidden = product + b1, inner = D'(g(hidden)).
-struct HiddenOut {
-  float *hidden, *inner;
-  const float* b;
-  int64_t h;
-  Activation activation;
-  Dropout drop;
-  __device__ void operator()(int64_t row, int64_t col, float value) const {
-    const int64_t at = row * h + col;
-    if (b != nullptr) value += b[col];
-    hidden[at] = value;
-    value = activate(activation, value);
-    if (drop.active()) value *= dropout_at(drop, row, col, dropout_groups(h));
-    inner[at] = value;
-  }
-};
 
 // From the gradient of `inner`: inner once more, and the gradient of hidden.
 struct HiddenBackOut {
@@ -52,7 +35,7 @@ void feed_forward_block_forward<Cuda>(const FeedForwardShape& s, const FeedForwa
   DeviceBuffer<float> normed, inner(s.n_rows * s.h, f.stream);
   const float* input = f.input(normed, x, saved.stats);
   gemm(AlongDepth{input, s.d}, AcrossDepth{w.w1, s.h},
-       HiddenOut{saved.hidden, inner.data(), w.b1, s.h, s.activation, Dropout(s.masks.inner)}, s.n_rows, s.h, s.d,
+       ActivatedOut{inner.data(), saved.hidden, w.b1, s.h, s.activation, Dropout(s.masks.inner)}, s.n_rows, s.h, s.d,
        f.stream);
   gemm(AlongDepth{inner.data(), s.h}, AcrossDepth{w.w2, s.d}, f.residual(y, saved.mid, x, input, w.b2), s.n_rows, s.d,
        s.h, f.stream);

@@ -4,14 +4,14 @@ namespace recsys_fast {
 
 template <>
 void lstm_forward<Cuda>(const RecurrentStates<float>& states, const RecurrentLayer& layer, int) {
-  recurrent_forward<LstmCell>(states, layer);
+  recurrent_forward<LstmCell<ThreadMath>>(states, layer);
 }
 
 template <>
 void lstm_backward<Cuda>(const RecurrentGradients& gradients, const float* dh,
                          const RecurrentStates<const float>& states, const RecurrentLayer& layer, int64_t truncate,
                          int) {
-  recurrent_backward<LstmCell>(gradients, dh, states, layer, truncate);
+  recurrent_backward<LstmCell<ThreadMath>>(gradients, dh, states, layer, truncate);
 }
 
 }  // namespace recsys_fast

@@ -5,8 +5,8 @@ namespace recsys_fast {
 template <>
 void rnn_forward<Cuda>(const RecurrentStates<float>& states, const RecurrentLayer& layer,
                        RecurrentActivation activation, int) {
-  if (activation == RecurrentActivation::kRelu) return recurrent_forward<PlainCell<true>>(states, layer);
-  recurrent_forward<PlainCell<false>>(states, layer);
+  if (activation == RecurrentActivation::kRelu) return recurrent_forward<PlainCell<ThreadMath, true>>(states, layer);
+  recurrent_forward<PlainCell<ThreadMath, false>>(states, layer);
 }
 
 template <>
@@ -14,9 +14,9 @@ void rnn_backward<Cuda>(const RecurrentGradients& gradients, const float* dh,
                         const RecurrentStates<const float>& states, const RecurrentLayer& layer,
                         RecurrentActivation activation, int64_t truncate, int) {
   if (activation == RecurrentActivation::kRelu) {
-    return recurrent_backward<PlainCell<true>>(gradients, dh, states, layer, truncate);
+    return recurrent_backward<PlainCell<ThreadMath, true>>(gradients, dh, states, layer, truncate);
   }
-  recurrent_backward<PlainCell<false>>(gradients, dh, states, layer, truncate);
+  recurrent_backward<PlainCell<ThreadMath, false>>(gradients, dh, states, layer, truncate);
 }
 
 }  // namespace recsys_fast

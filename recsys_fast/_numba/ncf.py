@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast._numba.block_rows import cut_slots, sum_slots
+from recsys_fast._numba.dense import slope
 from recsys_fast._numba.dropout import dropout_at, dropout_key
-from recsys_fast._numba.feed_forward import RELU, SIGMOID, TANH, activate
+from recsys_fast._numba.feed_forward import activate
 from recsys_fast._numba.parallel import inputs, serial
 from recsys_fast._numba.pieces import cut_pieces, run_pieces
 from recsys_fast._numba.rng import Int
@@ -19,18 +20,6 @@ from recsys_fast._numba.rng import Int
 Array = NDArray[Any]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-
-
-@serial
-def _slope(kind: int, y: float) -> float:
-    """Return the derivative by the result."""
-    if kind == RELU:
-        return 1.0 if y > 0.0 else 0.0
-    if kind == TANH:
-        return 1.0 - y * y
-    if kind == SIGMOID:
-        return y * (1.0 - y)
-    return 1.0
 
 
 @serial
@@ -85,7 +74,8 @@ def _backward(
         at -= (d_in + 1) * d_out
         for j in range(d_out):
             m = mask[layer, j]
-            dz[layer, j] *= m * _slope(activation, z[layer, j] / m) if m > 0.0 else 0.0
+            y = z[layer, j] / m if m > 0.0 else 0.0
+            dz[layer, j] *= m * slope(activation, y, y)
             dparams[at + d_in * d_out + j] += dz[layer, j]
         for k in range(d_in):
             total = dz[layer, 0] * params[at + k * d_out]

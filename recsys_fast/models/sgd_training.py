@@ -214,8 +214,10 @@ class SgdTrainer:
 
     def _diverged(self, done: int) -> DivergedError:
         name, rate = type(self.model).__name__, self.model.learning_rate
-        kept = f"the model keeps epoch {done}" if done else "the model is not fitted"
-        mend = f"{kept}; lower learning_rate (now {rate:g}), raise regularization, or scale the values down"
+        mend = f"the model keeps epoch {done}" if done else "the model is not fitted"
+        mend += f"; lower learning_rate (now {rate:g})"
+        if hasattr(self.model, "regularization"):
+            mend += ", raise regularization, or scale the values down"
         return DivergedError(message(f"{name} diverged in epoch {done + 1}: loss or factors", "inf or NaN", mend=mend))
 
     def _keep(self) -> None:

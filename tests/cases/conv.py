@@ -205,4 +205,7 @@ DENSE_CASES = [
     DenseCase("wide", 9, 200, 150, "tanh"),
     DenseCase("too wide for a piece of BLAS", 40, 520, 513, "tanh"),
     DenseCase("few rows of images", 32, 1500, 48, "relu"),
+    DenseCase("rows of 512 bytes", 200, 130, 128, "relu", dropout=0.1),
+    DenseCase("one score", 210, 130, 1, "sigmoid", dropout=0.2),
+    DenseCase("one score of images", 9, 1100, 1, "identity"),
 ]

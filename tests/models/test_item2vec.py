@@ -159,5 +159,7 @@ def test_bad_input_leaves_the_model(device: str) -> None:
 
 
 def test_a_rate_far_too_high_is_an_error(device: str) -> None:
-    with pytest.raises(DivergedError, match="Item2Vec diverged"), np.errstate(all="ignore"):
+    with pytest.raises(DivergedError, match="Item2Vec diverged") as error, np.errstate(all="ignore"):
         small(learning_rate=1e6, n_epochs=30, device=device).fit(groups())
+    assert "lower learning_rate (now 1e+06)" in str(error.value)
+    assert "regularization" not in str(error.value), "which it does not have"

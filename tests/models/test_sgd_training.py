@@ -199,7 +199,7 @@ def test_a_spoilt_first_epoch_leaves_no_model(device: str, monkeypatch: pytest.M
 
 def test_divergence_names_the_epoch_and_a_remedy(device: str) -> None:
     model = rf.MF(8, learning_rate=0.9, n_epochs=200, init_scale=1.0, random_state=0, device=device)
-    with pytest.raises(DivergedError, match=r"MF diverged in epoch \d+.*[Ll]ower learning_rate \(now 0.9\)"):
+    with pytest.raises(DivergedError, match=r"MF diverged in epoch \d+.*[Ll]ower learning_rate \(now 0.9\), raise reg"):
         model.fit(ratings(60, 40, 0.5) * np.float32(5))
     if model.is_fitted:
         assert np.isfinite(model.score(np.arange(60))).all()

@@ -24,7 +24,7 @@ void forward(const py::object& y, const py::object& row_ptr, const py::object& c
   check_size("columns of y", into.d, rows.d);
   const float* bias_data = optional("length of b", bias, rows.d);
   const Activation kind = activation_of(activation);
-  without_gil([&] { csr_dense_forward<Cpu>(into, x.view(), rows, bias_data, kind, n_threads); });
+  without_gil([&] { csr_dense_forward<Device>(into, x.view(), rows, bias_data, kind, n_threads); });
 }
 
 void backward(const py::object& drows, const py::object& dbias, const py::object& db, const py::object& g,
@@ -51,8 +51,8 @@ void backward(const py::object& drows, const py::object& dbias, const py::object
     check_size("size of g", out_g.size(), given.size());
   }
   without_gil([&] {
-    csr_dense_backward<Cpu>(into, bias_data, b_data, g_data, gradient, result.data_or_null(), x.view(), ptr.data(),
-                            order.data(), kind, n_threads);
+    csr_dense_backward<Device>(into, bias_data, b_data, g_data, gradient, result.data_or_null(), x.view(), x.nnz(),
+                               ptr.data(), order.data(), kind, n_threads);
   });
 }
 
@@ -62,7 +62,8 @@ void scale(const py::object& out, const py::object& row_ptr, const py::object& c
   const CsrArrays x(row_ptr, col_idx, values, n_cols);
   check_row_ptr(Array<const int64_t>(row_ptr, "row_ptr"), x.nnz());
   check_size("length of out", out_array.size(), x.nnz());
-  without_gil([&] { csr_scale<Cpu>(out_array.data(), x.view(), normalize, {dropout, seed, step, site}, n_threads); });
+  without_gil(
+      [&] { csr_scale<Device>(out_array.data(), x.view(), normalize, {dropout, seed, step, site}, n_threads); });
 }
 
 }  // namespace

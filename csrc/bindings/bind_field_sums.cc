@@ -28,8 +28,8 @@ void forward(const py::object& x, const py::object& sums, const py::object& scor
   if (linear || pairs || sums_array.size() != 0) check_size("size of sums", sums_array.size(), n * parameters.d);
   check_size("length of score", score_array.size(), n);
   without_gil([&] {
-    field_sums_forward<Cpu>(x_array.data(), sums_array.data_or_null(), score_array.data(), rows.view(),
-                            constant(parameters), how, n_threads);
+    field_sums_forward<Device>(x_array.data(), sums_array.data_or_null(), score_array.data(), rows.view(),
+                               constant(parameters), how, n_threads);
   });
 }
 
@@ -54,8 +54,8 @@ void backward(const py::object& drows, const py::object& features, const py::obj
   const FieldGradients from{place_array.data(), value_array.data_or_null(), dx_array.data(), dscore_array.data(),
                             sums_array.data_or_null()};
   without_gil([&] {
-    field_sums_backward<Cpu>(rows, feature_array.data(), ptr_array.data(), entries_array.data(), from,
-                             constant(parameters), how, n_threads);
+    field_sums_backward<Device>(rows, feature_array.data(), ptr_array.data(), entries_array.data(), from,
+                                constant(parameters), how, n_threads);
   });
 }
 

@@ -77,7 +77,7 @@ double plain_epoch(const py::object& table, const py::object& state, const py::o
       training(loss, optimizer, learning_rate, weight_regularization, factor_regularization, batch_size, seed, epoch);
   check_states(model, how);
   const FmData data = arrays.data();
-  return without_gil([&] { return fm_epoch<Cpu>(model, data, how, n_threads); });
+  return without_gil([&] { return fm_epoch<Device>(model, data, how, n_threads); });
 }
 
 double field_epoch(const py::object& table, const py::object& state, const py::object& steps, const py::object& bias,
@@ -106,7 +106,7 @@ double field_epoch(const py::object& table, const py::object& state, const py::o
       training(loss, optimizer, learning_rate, weight_regularization, factor_regularization, batch_size, seed, epoch);
   check_states(model, how);
   const FmData data = arrays.data();
-  return without_gil([&] { return ffm_epoch<Cpu>(model, data, how, n_threads); });
+  return without_gil([&] { return ffm_epoch<Device>(model, data, how, n_threads); });
 }
 
 void plain_predict(const py::object& out, const py::object& table, double bias, const py::object& row_ptr,
@@ -116,7 +116,7 @@ void plain_predict(const py::object& out, const py::object& table, double bias, 
   const auto rows = parameters.rows("dimensions of table");
   const CsrArrays csr(row_ptr, col_idx, values, rows.n);
   check_size("length of out", scores.size(), csr.view().n_rows);
-  without_gil([&] { fm_predict<Cpu>(scores.data(), rows, bias, csr.view(), n_threads); });
+  without_gil([&] { fm_predict<Device>(scores.data(), rows, bias, csr.view(), n_threads); });
 }
 
 void field_predict(const py::object& out, const py::object& table, double bias, const py::object& row_ptr,
@@ -131,7 +131,7 @@ void field_predict(const py::object& out, const py::object& table, double bias, 
   check_size("length of fields", field_array.size(), rows.n);
   check_size("table's columns modulo n_fields", (rows.d - 1) % n_fields, 0);
   without_gil(
-      [&] { ffm_predict<Cpu>(scores.data(), rows, bias, field_array.data(), n_fields, csr.view(), n_threads); });
+      [&] { ffm_predict<Device>(scores.data(), rows, bias, field_array.data(), n_fields, csr.view(), n_threads); });
 }
 
 double sweep(const py::object& table, const py::object& bias, const py::object& residual, const py::object& sums,
@@ -155,9 +155,9 @@ double sweep(const py::object& table, const py::object& bias, const py::object& 
   check_size("length of targets", target_array.size(), n_rows);
   if (weight_array.size() != 0) check_size("length of weights", weight_array.size(), n_rows);
   return without_gil([&] {
-    return fm_als_sweep<Cpu>(parameters, bias_array.data(), residual_array.data(), partial, rows.view(), columns.view(),
-                             target_array.data(), weight_array.data_or_null(), weight_regularization,
-                             factor_regularization, n_threads);
+    return fm_als_sweep<Device>(parameters, bias_array.data(), residual_array.data(), partial, rows.view(),
+                                columns.view(), target_array.data(), weight_array.data_or_null(), weight_regularization,
+                                factor_regularization, n_threads);
   });
 }
 

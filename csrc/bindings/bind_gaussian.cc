@@ -12,7 +12,7 @@ void bind_gaussian(py::module_& m) {
     const auto rows = out.rows("dimensions of z");
     check_size("size of stats", given.size(), 2 * out.size());
     const NoiseKey key{seed, step, site};
-    return without_gil([&] { return gaussian_forward<Cpu>(rows, given.data(), noise ? &key : nullptr, n_threads); });
+    return without_gil([&] { return gaussian_forward<Device>(rows, given.data(), noise ? &key : nullptr, n_threads); });
   });
   m.def("gaussian_backward",
         [](const py::object& dstats, const py::object& dz, const py::object& stats, double kl_weight, bool noise,
@@ -24,8 +24,8 @@ void bind_gaussian(py::module_& m) {
           check_size("size of dstats", out.size(), given.size());
           const NoiseKey key{seed, step, site};
           without_gil([&] {
-            gaussian_backward<Cpu>(out.data(), rows, given.data(), static_cast<float>(kl_weight),
-                                   noise ? &key : nullptr, n_threads);
+            gaussian_backward<Device>(out.data(), rows, given.data(), static_cast<float>(kl_weight),
+                                      noise ? &key : nullptr, n_threads);
           });
         });
 }

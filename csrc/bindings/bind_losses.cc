@@ -61,20 +61,18 @@ void bind_losses(py::module_& m) {
     const ScoreProblem problem = arrays.problem(true, scale, compute);
     return without_gil([&] { return softmax_loss<Device>(problem, n_threads); });
   });
-  if constexpr (kOnCpu) {
-    m.def("multinomial_loss",
-          [](const py::object& dh, const py::object& dtable, const py::object& dbias, const py::object& h,
-             const py::object& table, const py::object& bias, const py::object& row_ptr, const py::object& col_idx,
-             const py::object& weights, double scale, int compute, int n_threads) {
-            const Scores arrays(dh, dtable, dbias, h, table, bias, col_idx, weights);
-            const Array<const int64_t> ptr(row_ptr, "row_ptr");
-            ScoreProblem problem = arrays.problem(true, scale, compute, true);
-            check_size("length of row_ptr", ptr.size(), problem.h.n + 1);
-            check_row_ptr(ptr, arrays.n_targets());
-            problem.target_ptr = ptr.data();
-            return without_gil([&] { return multinomial_loss<Cpu>(problem, n_threads); });
-          });
-  }
+  m.def("multinomial_loss",
+        [](const py::object& dh, const py::object& dtable, const py::object& dbias, const py::object& h,
+           const py::object& table, const py::object& bias, const py::object& row_ptr, const py::object& col_idx,
+           const py::object& weights, double scale, int compute, int n_threads) {
+          const Scores arrays(dh, dtable, dbias, h, table, bias, col_idx, weights);
+          const Array<const int64_t> ptr(row_ptr, "row_ptr");
+          ScoreProblem problem = arrays.problem(true, scale, compute, true);
+          check_size("length of row_ptr", ptr.size(), problem.h.n + 1);
+          check_row_ptr(ptr, arrays.n_targets());
+          problem.target_ptr = ptr.data();
+          return without_gil([&] { return multinomial_loss<Device>(problem, n_threads); });
+        });
   m.def("shared_loss",
         [](const py::object& dh, const py::object& dcand, const py::object& dcand_bias, const py::object& h,
            const py::object& cand, const py::object& cand_bias, const py::object& positive, const py::object& ids,

@@ -42,9 +42,7 @@ void scores_of_pairs(const py::object& out, const py::object& x, const py::objec
 
 void bind_topk(py::module_& m) {
   m.def("topk", &topk_lists);
-  if constexpr (kOnCpu) {
-    m.def("pair_scores", &scores_of_pairs);
-  }
+  m.def("pair_scores", &scores_of_pairs);
 }
 
 }  // namespace recsys_fast::bindings

@@ -70,9 +70,13 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_caser(m);
   bindings::bind_conv(m);
   bindings::bind_csr(m);
+  bindings::bind_csr_dense(m);
   bindings::bind_dense(m);
   bindings::bind_feed_forward(m);
   bindings::bind_embedding(m);
+  bindings::bind_field_sums(m);
+  bindings::bind_fm(m);
+  bindings::bind_gaussian(m);
   bindings::bind_gram(m);
   bindings::bind_losses(m);
   bindings::bind_negatives(m);

@@ -71,9 +71,9 @@ void csr_dense_forward<Cpu>(Rows<float> y, Csr x, Rows<const float> table, const
 
 template <>
 void csr_dense_backward<Cpu>(Rows<float> drows, float* dbias, float* db, float* g, Rows<const float> dy, const float* y,
-                             Csr x, const int64_t* entry_ptr, const int32_t* entries, Activation activation,
-                             int n_threads) {
-  const int64_t d = dy.d, nnz = x.nnz();
+                             Csr x, int64_t nnz, const int64_t* entry_ptr, const int32_t* entries,
+                             Activation activation, int n_threads) {
+  const int64_t d = dy.d;
   if (activation != Activation::kIdentity) {
     parallel_for(dy.n, grain_rows(d), threads_for(dy.n * d, n_threads), [&](int64_t begin, int64_t end, int) {
       with_activation(activation, [&]<Activation A>() {

@@ -10,8 +10,8 @@
 #include "core/simd.h"
 #include "core/thread_pool.h"
 #include "core/views.h"
-#include "cpu/fm_order.h"
 #include "ops/fm.h"
+#include "ops/fm_order.h"
 
 namespace recsys_fast {
 

@@ -1,11 +1,9 @@
 // Arithmetic of a factorization machine: a row's score with what its features' gradients need, and those gradients.
 #pragma once
 
-#include <cmath>
-
 #include "core/simd.h"
 #include "core/views.h"
-#include "ops/fm.h"
+#include "ops/fm_arithmetic.h"
 
 namespace recsys_fast {
 
@@ -139,27 +137,5 @@ struct FieldForward {
     return score;
   }
 };
-
-// A sample's loss and its derivative with respect to the score.
-struct FmSlope {
-  double loss;
-  float slope;
-};
-
-inline double softplus(double z) { return std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))); }
-inline float sigmoid(float z) {
-  const float e = std::exp(-std::abs(z));
-  return (z >= 0.0f ? 1.0f : e) / (1.0f + e);
-}
-
-inline FmSlope fm_slope(FmLoss loss, float score, float target, float weight) {
-  if (loss == FmLoss::kSquared) {
-    const float error = score - target;
-    return {0.5 * double{weight} * double{error} * double{error}, weight * error};
-  }
-  const bool positive = target > 0.5f;
-  return {double{weight} * softplus(double{positive ? -score : score}),
-          weight * (positive ? -sigmoid(-score) : sigmoid(score))};
-}
 
 }  // namespace recsys_fast

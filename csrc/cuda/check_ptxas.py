@@ -46,14 +46,16 @@ def kernels(log: str) -> list[Kernel]:
 def _short(mangled: str) -> str:
     """Return the kernel's own name, with its template arguments still mangled.
 
-    Mangling writes a name's length before it: "...22find_not_finite_kernelEPy".
+    Mangling writes a name's length before it, namespaces first: "_ZN11recsys_fast22find_not_finite_kernelEPy". The name
+    of an unnamed namespace ends in digits of its own, so that lengths have to be followed from the beginning.
     """
-    for match in re.finditer(r"_kernel", mangled):
-        for begin in range(match.start()):
-            if mangled[begin].isalpha() and mangled[:begin].endswith(str(match.end() - begin)):
-                arguments = re.match(r"I\w*?E(?=E?v)", mangled[match.end() :])
-                return mangled[begin : match.end()] + (arguments[0] if arguments else "")
-    return mangled
+    at, name = len("_ZN" if mangled.startswith("_ZN") else "_Z"), ""
+    while length := re.match(r"\d+", mangled[at:]):
+        begin = at + length.end()
+        at = begin + int(length[0])
+        name = mangled[begin:at]
+    arguments = re.match(r"I\w*?E(?=E?v)", mangled[at:])
+    return name + (arguments[0] if arguments else "") if name else mangled
 
 
 def bounds(folder: Path) -> dict[str, bool]:

@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kColumnThreads)
   parts[(2 * blockIdx.y + which) * d + col] = total;
 }
 
-// first (d), second (d) = the sums of both; their tree depends on n only.
+// first (d), second (d) or null = the sums of both; their tree depends on n only.
 template <class Terms>
 void sum_columns(float* first, float* second, const Terms& terms, int64_t n, int64_t d, Stream stream) {
   const int64_t n_parts = std::clamp<int64_t>(n / 64, 1, 128), part_rows = (n + n_parts - 1) / n_parts;
@@ -47,7 +47,7 @@ void sum_columns(float* first, float* second, const Terms& terms, int64_t n, int
   launch(column_sums_kernel<Terms>, dim3(blocks_for(d, kWarpSize), static_cast<unsigned>(n_parts)),
          dim3(kColumnThreads), 0, stream, parts.data(), terms, n, d, part_rows);
   add_parts(first, d, parts.data(), 2 * d, 1, d, n_parts, stream);
-  add_parts(second, d, parts.data() + d, 2 * d, 1, d, n_parts, stream);
+  if (second != nullptr) add_parts(second, d, parts.data() + d, 2 * d, 1, d, n_parts, stream);
 }
 
 }  // namespace recsys_fast

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cuda/entry_rows.h"
 #include "cuda/entry_sort.h"
 #include "cuda/id_row.h"
 #include "cuda/kernel.h"
@@ -78,6 +79,11 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
+void entry_rows(int32_t* rows, const int64_t* row_ptr, int64_t n_rows, int64_t nnz, Stream stream) {
+  if (nnz == 0) return;
+  launch(entry_rows_kernel, dim3(blocks_for(nnz, kRowTile)), dim3(kThreads), 0, stream, rows, row_ptr, n_rows, nnz);
+}
+
 template <>
 CsrVerdict validate_csr<Cuda>(Csr matrix, int64_t nnz, int) {
   const Stream stream = current_stream();
@@ -109,8 +115,7 @@ void csr_transpose<Cuda>(int64_t* t_row_ptr, int32_t* t_col_idx, float* t_values
   Entries out = {keys.data(), t_col_idx, has_values ? t_values : nullptr};
   Entries other = {more_keys.data(), rows.data(), values.data()};
   if (n_passes % 2 == 0) std::swap(out, other);
-  launch(entry_rows_kernel, dim3(blocks_for(nnz, kRowTile)), dim3(kThreads), 0, stream, other.others, matrix.row_ptr,
-         matrix.n_rows, nnz);
+  entry_rows(other.others, matrix.row_ptr, matrix.n_rows, nnz, stream);
   const EntrySorter sorter(nnz, stream);
   ConstEntries in = {matrix.col_idx, other.others, matrix.values};
   for (int pass = 0; pass < n_passes; ++pass) {

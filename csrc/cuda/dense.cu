@@ -1,29 +1,17 @@
 #include "ops/dense.h"
 
 #include "cuda/activated_out.h"
+#include "cuda/gemm.h"
+#include "cuda/slope_rows.h"
 
 namespace recsys_fast {
 namespace {
-
-constexpr int kThreads = 256;
 
 struct PlainOut {
   float* y;
   int64_t d;
   __device__ void operator()(int64_t row, int64_t col, float value) const { y[row * d + col] = value; }
 };
-
-// g (n, d) = dy times mask and slope; a thread per element.
-__global__ void __launch_bounds__(kThreads)
-    dense_slope_kernel(float* g, const float* dy, const float* y, const float* pre, int64_t size, int64_t d,
-                       Activation activation, Dropout drop) {
-  const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (at >= size) return;
-  // Where an element was kept, y / scale is the activation.
-  const float slope = activation_slope(activation, y[at] / drop.scale, pre == nullptr ? 0.0f : pre[at]);
-  const float mask = drop.active() ? dropout_at(drop, at / d, at % d, dropout_groups(d)) : 1.0f;
-  g[at] = dy[at] * mask * slope;
-}
 
 }  // namespace
 
@@ -36,13 +24,10 @@ void dense_forward<Cuda>(float* y, float* pre, const float* x, int64_t n, const 
 template <>
 void dense_backward<Cuda>(float* dx, float* dw, float* db, const float* dy, const float* y, const float* pre,
                           const float* x, int64_t n, const DenseLayer& layer, int) {
-  const int64_t d_in = layer.d_in, d = layer.d_out, size = n * d;
+  const int64_t d_in = layer.d_in, d = layer.d_out;
   const Stream stream = current_stream();
-  DeviceBuffer<float> g(size, stream);
-  if (n > 0) {
-    launch(dense_slope_kernel, dim3(blocks_for(size, kThreads)), dim3(kThreads), 0, stream, g.data(), dy, y, pre, size,
-           d, layer.activation, Dropout(layer.dropout));
-  }
+  DeviceBuffer<float> g(n * d, stream);
+  slope_rows(g.data(), dy, y, pre, n, d, layer.activation, Dropout(layer.dropout), stream);
   if (dx != nullptr) {
     gemm(AlongDepth{g.data(), d}, AlongDepth{layer.w, d}, PlainOut{dx, d_in}, n, d_in, d, stream);
   }

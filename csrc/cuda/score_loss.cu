@@ -35,16 +35,24 @@ struct Candidates {
   const float* log_q;
 };
 
-// flags (n) = 1 where a row has a target.
-__global__ void wanted_kernel(int64_t* flags, const int32_t* targets, int64_t n) {
+// The targets of the rows: one each, -1 for none, or several.
+struct Targets {
+  const int32_t* ids;
+  const int64_t* ptr;
+  int64_t n;
+  __device__ bool any(int64_t t) const { return t < n && (ptr != nullptr ? ptr[t] < ptr[t + 1] : ids[t] >= 0); }
+};
+
+// flags (n + 1) = 1 where a row has a target.
+__global__ void wanted_kernel(int64_t* flags, Targets targets) {
   const int64_t t = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (t <= n) flags[t] = t < n && targets[t] >= 0 ? 1 : 0;
+  if (t <= targets.n) flags[t] = targets.any(t) ? 1 : 0;
 }
 
 // rows[places[t]] = t for those.
-__global__ void wanted_rows_kernel(int32_t* rows, const int64_t* places, const int32_t* targets, int64_t n) {
+__global__ void wanted_rows_kernel(int32_t* rows, const int64_t* places, Targets targets) {
   const int64_t t = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (t < n && targets[t] >= 0) rows[places[t]] = static_cast<int32_t>(t);
+  if (targets.any(t)) rows[places[t]] = static_cast<int32_t>(t);
 }
 
 // Scores of a chunk, overwritten. Block (tile of items, tile of rows).
@@ -105,6 +113,17 @@ __global__ void __launch_bounds__(kThreads)
   const ScoreRow<BlockRow> row(team, chunk.row(r), p.rows.n, p.targets[t], weight * p.scale);
   const float loss = row.loss(options);
   if (threadIdx.x == 0) losses[r] = static_cast<double>(weight) * loss;
+}
+
+// The same with the targets of multinomial_loss, whose weights are in the loss.
+__global__ void __launch_bounds__(kThreads) multinomial_rows_kernel(double* losses, ScoreProblem p, Chunk chunk) {
+  RF_SHARED(float, scratch, kWarpSize);
+  const int64_t r = blockIdx.x, t = chunk.rows[r], first = p.target_ptr[t];
+  const BlockRow team{scratch};
+  const float loss =
+      multinomial_row(team, chunk.row(r), p.rows.n, p.targets + first,
+                      p.weights != nullptr ? p.weights + first : nullptr, p.target_ptr[t + 1] - first, p.scale);
+  if (threadIdx.x == 0) losses[r] = loss;
 }
 
 // parts[slot] (chunk.n, d) = S E over the items [slot * depth, (slot + 1) * depth); overwrites. Block (tile of rows,
@@ -218,8 +237,12 @@ class SharedScores {
       launch(scores_kernel, dim3(blocks_for(p_.rows.n, kTile), blocks_for(chunk.n, kTile)), dim3(kThreads), 0, stream_,
              p_, chunk, candidates_);
       // few candidates: a smaller block has less to add up
-      launch(score_rows_kernel, dim3(static_cast<unsigned>(chunk.n)), dim3(p_.rows.n > 512 ? kThreads : 64), 0, stream_,
-             losses.data() + first, p_, chunk, options_);
+      const dim3 grid(static_cast<unsigned>(chunk.n)), block(p_.rows.n > 512 ? kThreads : 64);
+      if (p_.target_ptr != nullptr) {
+        launch(multinomial_rows_kernel, grid, block, 0, stream_, losses.data() + first, p_, chunk);
+      } else {
+        launch(score_rows_kernel, grid, block, 0, stream_, losses.data() + first, p_, chunk, options_);
+      }
       gradients(chunk, first > 0);
     }
     return device_sum(losses.data(), n_rows, stream_);
@@ -232,9 +255,10 @@ class SharedScores {
     DeviceBuffer<int64_t> places(n + 1, stream_);
     rows_ = DeviceBuffer<int32_t>(n, stream_);
     const dim3 grid(blocks_for(n + 1, 256)), block(256);
-    launch(wanted_kernel, grid, block, 0, stream_, places.data(), p_.targets, n);
+    const Targets targets{p_.targets, p_.target_ptr, n};
+    launch(wanted_kernel, grid, block, 0, stream_, places.data(), targets);
     prefix_sum(places.data(), n + 1, stream_);
-    launch(wanted_rows_kernel, grid, block, 0, stream_, rows_.data(), places.data(), p_.targets, n);
+    launch(wanted_rows_kernel, grid, block, 0, stream_, rows_.data(), places.data(), targets);
     return read_element(places.data() + n, stream_);
   }
 
@@ -274,6 +298,11 @@ bool losses_have_bf16() { return false; }
 template <>
 double softmax_loss<Cuda>(const ScoreProblem& problem, int) {
   return SharedScores(problem, {nullptr, nullptr}, {ScoreLoss::kSoftmax, 1.0f, 0.0f}).run();
+}
+
+template <>
+double multinomial_loss<Cuda>(const ScoreProblem& problem, int n_threads) {
+  return softmax_loss<Cuda>(problem, n_threads);
 }
 
 template <>

@@ -27,6 +27,49 @@ struct BlockRow {
   __device__ __forceinline__ float maximum(float x) const { return Block::maximum(x, scratch); }
 };
 
+// The largest of the scores s (n) and the sum of e^(s - largest), in every thread, by one reading.
+template <class Team>
+__device__ __forceinline__ void softmax_sums(const Team& team, const float* s, int64_t n, float& largest,
+                                             float& total) {
+  float top = -FLT_MAX, sum = 0.0f;
+  for (int64_t j = team.rank(); j < n; j += team.size()) {
+    const float x = s[j];
+    if (x > top) {
+      sum = sum * expf(top - x) + 1.0f;
+      top = x;
+    } else {
+      sum += expf(x - top);
+    }
+  }
+  largest = team.maximum(top);
+  total = team.sum(sum * expf(top - largest));
+}
+
+// -sum_e w_e log softmax(s)_e over a row's m targets, in every thread; w null: 1. Leaves scale times its derivatives in
+// s. A score belongs to one thread, which looks at all targets in their order: one may come twice.
+template <class Team>
+__device__ float multinomial_row(const Team& team, float* s, int64_t n, const int32_t* targets, const float* weights,
+                                 int64_t m, float scale) {
+  float largest, total, weight = 0.0f, inner = 0.0f;
+  softmax_sums(team, s, n, largest, total);
+  for (int64_t e = team.rank(); e < m; e += team.size()) {
+    const float w = weights != nullptr ? weights[e] : 1.0f;
+    weight += w;
+    inner += w * (s[targets[e]] - largest);
+  }
+  weight = team.sum(weight);
+  inner = team.sum(inner);
+  team.sync();  // all have read the targets' scores
+  const float share = scale * weight / total;
+  for (int64_t j = team.rank(); j < n; j += team.size()) s[j] = share * expf(s[j] - largest);
+#pragma unroll 4
+  for (int64_t e = 0; e < m; ++e) {
+    const int32_t target = targets[e];
+    if (target % team.size() == team.rank()) s[target] -= scale * (weights != nullptr ? weights[e] : 1.0f);
+  }
+  return weight * logf(total) - inner;
+}
+
 // The scores s (n), of which s[positive] is the target's; minus infinity stands for a candidate left out. Every member
 // returns the loss, in every thread, and leaves factor dloss / ds in s.
 template <class Team>
@@ -56,18 +99,8 @@ class ScoreRow {
 
   // One reading for the largest score and the sum of e^(s - largest so far), one for the derivatives.
   __device__ float softmax() const {
-    float top = -FLT_MAX, total = 0.0f;
-    for (int64_t j = team_.rank(); j < n_; j += team_.size()) {
-      const float x = s_[j];
-      if (x > top) {
-        total = total * expf(top - x) + 1.0f;
-        top = x;
-      } else {
-        total += expf(x - top);
-      }
-    }
-    const float largest = team_.maximum(top);
-    total = team_.sum(total * expf(top - largest));
+    float largest, total;
+    softmax_sums(team_, s_, n_, largest, total);
     for (int64_t j = team_.rank(); j < n_; j += team_.size()) {
       s_[j] = factor_ * (expf(s_[j] - largest) / total - (j == positive_ ? 1.0f : 0.0f));
     }

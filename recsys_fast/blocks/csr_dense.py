@@ -35,6 +35,12 @@ class CsrRows:
     def __len__(self) -> int:
         return len(self.row_ptr) - 1
 
+    def on(self, runtime: Runtime) -> CsrRows:
+        """Return the rows where the runtime computes; themselves where they lie there."""
+        if not runtime.on_device:
+            return self
+        return CsrRows(*(runtime.upload(part) for part in (self.row_ptr, self.col_idx, self.values)))
+
 
 def add_entries(
     owner: object,
@@ -65,7 +71,7 @@ def add_entries(
     n_distinct = run("id_plan", rows, entry_ptr, entries, x.col_idx, table.n_rows)
     drows = take(owner, "drows", (n_distinct, table.d))
     dbias = take(owner, "dbias", (n_distinct if table.has_bias else 0,))
-    none, none_rows = np.empty(0, dy.dtype), np.empty((0, 0), dy.dtype)
+    none, none_rows = table.runtime.empty(0), table.runtime.empty(0, 0)
     g = none_rows if y is None else take(owner, "g", dy.shape)
     run(
         "csr_dense_backward", drows, dbias, none if db is None else db, g, dy, none_rows if y is None else y,
@@ -103,7 +109,7 @@ class CsrDense(Block):
     def connect(self, runtime: Runtime, values: dict[str, Array], gradients: dict[str, Array], site: int) -> None:
         """Take over where to compute, the bias and its gradient, and the site of the mask."""
         super().connect(runtime, values, gradients, site)
-        self._none = np.empty(0, runtime.dtype)
+        self._none = runtime.empty(0)
 
     def parameters(self) -> list[Parameter]:
         """Return b ``(d,)``, where there is one."""

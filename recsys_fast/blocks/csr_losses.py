@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array
 from recsys_fast.blocks.csr_dense import IDENTITY, CsrRows, add_entries
@@ -52,13 +53,28 @@ class EntryLoss:
 
     def loss(self, table: ItemTable, h: Array, x: CsrRows, scale: float) -> tuple[float, Array]:
         """Return the loss and its gradient of h, times ``scale``; that of the table goes to the table."""
-        runtime, n, none = table.runtime, len(x.col_idx), np.empty(0, h.dtype)
+        runtime, n = table.runtime, len(x.col_idx)
+        none = runtime.empty(0)
         scores, coef = runtime.take(self, "scores", (n,)), runtime.take(self, "coef", (n,))
         runtime.run("pair_scores", scores, h, table.values, x.row_ptr, x.col_idx)
-        if table.has_bias:
-            scores += table.bias[x.col_idx]
+        scores = self._with_bias(table, scores, x.col_idx)
         loss: float = runtime.run("regression_loss", coef, scores, x.values, none, self.number, scale)
         dh = runtime.take(self, "dh", h.shape)
         runtime.run("csr_dense_forward", dh, x.row_ptr, x.col_idx, coef, table.values, none, IDENTITY)
         add_entries(self, table, x, coef, h)
         return loss, dh
+
+    def _with_bias(self, table: ItemTable, scores: Array, ids: NDArray[np.int32]) -> Array:
+        """Return scores[e] + bias[ids[e]]; ``scores`` may change."""
+        if not table.has_bias:
+            return scores
+        if not table.runtime.on_device:
+            scores += table.bias[ids]
+            return scores
+        # biases are rows of width 1, and each entry has a position of its own, which is its score
+        out, whole = table.runtime.take(self, "biased", (len(ids), 1)), np.array([0, len(ids)], np.int64)
+        table.runtime.run(
+            "embedding_forward", out, table.bias.reshape(-1, 1), scores.reshape(-1, 1), ids, whole, 1.0, False, 0.0, 0,
+            0, 0,
+        )  # fmt: skip
+        return out.reshape(-1)

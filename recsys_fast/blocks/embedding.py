@@ -18,21 +18,15 @@ class RowOptimizer(Protocol):
     """What a table needs of an optimizer; ``recsys_fast.training.optimizers.Optimizer`` is one."""
 
     def step_dense(
-        self, runtime: Runtime, name: str, values: Array, gradient: Array, lr: float, step: int, grad_scale: float
-    ) -> None:
-        """Move all of ``values`` by a gradient of the same shape."""
+        self, runtime: Runtime, name: str, values: Array, gradient: Array, lr: float, step: int, grad_scale: float,
+        weight_decay: float | None,
+    ) -> None:  # fmt: skip
+        """Move all of ``values`` by a gradient of the same shape; a decay of None is the optimizer's."""
 
     def step_rows(
-        self,
-        runtime: Runtime,
-        name: str,
-        values: Array,
-        rows: I32,
-        gradient: Array,
-        lr: float,
-        step: int,
-        grad_scale: float,
-    ) -> None:
+        self, runtime: Runtime, name: str, values: Array, rows: I32, gradient: Array, lr: float, step: int,
+        grad_scale: float, weight_decay: float | None,
+    ) -> None:  # fmt: skip
         """Move ``values`` ``(n, d)`` or ``(n,)`` by the gradient ``(R, d)`` or ``(R,)`` of ``rows`` ``(R,)``."""
 
 
@@ -71,6 +65,7 @@ class ItemTable:
         rows: ``(R,) int32``, ascending, or None where the gradient is dense.
         drows, dbias: ``(R, d)``, ``(R,)`` after ``finish``.
         dtable: ``(n_rows, d)`` where the gradient is dense, else None.
+        weight_decay: of its steps; None for the optimizer's.
     """
 
     def __init__(
@@ -87,6 +82,7 @@ class ItemTable:
     ) -> None:
         self.n_rows, self.d, self.has_bias, self.init, self.scale, self.name = n_rows, d, bias, init, scale, name
         self.bias_value, self.frozen = bias_value, frozen
+        self.weight_decay: float | None = None
         if not isinstance(init, str):
             _check_init(init, n_rows, d)
 
@@ -102,15 +98,17 @@ class ItemTable:
 
     def initialise(self, generator: np.random.Generator) -> None:
         """Fill the table as ``init`` says, drawn on the host, and the biases with ``bias_value``."""
-        shape, values = self.values.shape, np.zeros(())
-        if not isinstance(self.init, str):
-            values = self.init
-        elif self.init == "normal":
-            values = self.scale * generator.standard_normal(shape)
-        elif self.init == "uniform":
-            values = generator.uniform(-self.scale, self.scale, shape)
-        self.runtime.fill(self.values, values)
+        self.runtime.fill(self.values, self._drawn(generator))
         self.runtime.fill(self.bias, self.bias_value)
+
+    def _drawn(self, generator: np.random.Generator) -> Array:
+        """Return the first values, in host memory, or a number that all are."""
+        shape = self.values.shape
+        if not isinstance(self.init, str):
+            return self.init
+        if self.init == "normal":
+            return self.scale * generator.standard_normal(shape)
+        return generator.uniform(-self.scale, self.scale, shape) if self.init == "uniform" else np.zeros(())
 
     def begin(self) -> None:
         """Forget all gradients."""
@@ -322,11 +320,12 @@ class ItemTable:
         parts = [(self.name, self.values, self.drows if self.dtable is None else self.dtable)]
         if self.has_bias:
             parts.append((self.name + ".bias", self.bias, self.dbias))
+        numbers = lr, step, grad_scale, self.weight_decay
         for name, values, gradient in parts:
             if self.rows is None:
-                optimizer.step_dense(self.runtime, name, values, gradient, lr, step, grad_scale)
+                optimizer.step_dense(self.runtime, name, values, gradient, *numbers)
             else:
-                optimizer.step_rows(self.runtime, name, values, self.rows, gradient, lr, step, grad_scale)
+                optimizer.step_rows(self.runtime, name, values, self.rows, gradient, *numbers)
 
     def _take(self, name: str, *shape: int) -> Array:
         return self.runtime.take(self, name, shape)

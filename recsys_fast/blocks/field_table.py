@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, Runtime
-from recsys_fast.blocks.embedding import ItemTable, RowOptimizer
+from recsys_fast.blocks.embedding import ItemTable
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -46,7 +46,7 @@ class FieldTable(ItemTable):
         linear: whether there are weights, and the score has their sum.
         pairs: whether the score has the products of the row's vectors by pairs.
         scale: standard deviation of the first vectors; weights begin at 0.
-        regularization: times a row, added to its gradient where it steps.
+        regularization: times a row, added to its gradient where it steps; None for the optimizer's weight decay.
     """
 
     def __init__(
@@ -59,41 +59,42 @@ class FieldTable(ItemTable):
         linear: bool = True,
         pairs: bool = True,
         scale: float = 0.01,
-        regularization: float = 0.0,
+        regularization: float | None = None,
     ) -> None:
         super().__init__(n_features, n_factors + linear, scale=scale, name="features")
         self.n_factors, self.n_fields, self.linear, self.pairs = n_factors, n_fields, linear, pairs
         self.fields = fields if n_fields > 1 else np.empty(0, np.int32)
-        self.regularization = regularization
+        self.weight_decay = regularization
 
-    def initialise(self, generator: np.random.Generator) -> None:
-        """Draw the vectors; weights are 0."""
-        super().initialise(generator)
-        self.values[:, self.n_factors :] = 0.0
+    def _drawn(self, generator: np.random.Generator) -> Array:
+        values = super()._drawn(generator)
+        if self.linear:
+            values[:, self.n_factors :] = 0.0
+        return values
 
     def connect(self, runtime: Runtime, site: int) -> None:
         """Take over where to compute; allocate the table."""
         super().connect(runtime, site)
-        self._how = self.fields, self.n_fields, self.linear, self.pairs
+        self._how = runtime.upload(self.fields), self.n_fields, self.linear, self.pairs
 
     def forward(self, rows: FeatureRows) -> tuple[Array, Array]:
         """Return the sums by field, ``(n, n_fields * k)``, and the scores, ``(n,)``."""
         x = self._take("x", rows.n, self.n_fields * self.n_factors)
         self._sums = self._take("sums", rows.n if self.linear or self.pairs else 0, self.d)
         score = self._take("score", rows.n)
-        self.runtime.run("field_sums_forward", x, self._sums, score, *rows, self.values, *self._how)
-        self._last = rows
+        self._last, self._there = rows, FeatureRows(*map(self.runtime.upload, rows))
+        self.runtime.run("field_sums_forward", x, self._sums, score, *self._there, self.values, *self._how)
         return x, score
 
     def backward(self, dx: Array, dscore: Array) -> None:
         """Sum up the gradient of the rows of the last ``forward``, from those of its results."""
-        row_ptr, ids, values = self._last
+        _, ids, values = self._there
         n = len(ids)
         rows = self.runtime.take(self, "plan.rows", (n,), np.int32)
         entry_ptr = self.runtime.take(self, "plan.ptr", (n + 1,), np.int64)
         entries = self.runtime.take(self, "plan.entries", (n,), np.int32)
         n_distinct = self.runtime.run("id_plan", rows, entry_ptr, entries, ids, self.n_rows)
-        places = np.repeat(np.arange(self._last.n, dtype=np.int32), np.diff(row_ptr))
+        places = np.repeat(np.arange(self._last.n, dtype=np.int32), np.diff(self._last.row_ptr))
         self.rows, self.drows = rows[:n_distinct], self._take("drows", n_distinct, self.d)
         self.runtime.run(
             "field_sums_backward", self.drows, self.rows, entry_ptr[: n_distinct + 1], entries, places, values, dx,
@@ -102,9 +103,3 @@ class FieldTable(ItemTable):
 
     def finish(self) -> None:
         """Nothing is left to do after ``backward``."""
-
-    def step(self, optimizer: RowOptimizer, lr: float, step: int, grad_scale: float = 1.0) -> None:
-        """Let the optimizer move the rows of the batch's features."""
-        if self.regularization:
-            self.drows += np.asarray(self.regularization, self.drows.dtype) * self.values[self.rows]
-        super().step(optimizer, lr, step, grad_scale)

@@ -20,6 +20,7 @@ from recsys_fast.models.network_state import ASKING
 from recsys_fast.models.network_structure import Structured
 from recsys_fast.models.parameters import check_int
 from recsys_fast.ops import Csr
+from recsys_fast.training.network import Network
 
 WIDEST = 8192
 _CHUNK = 4096  # rows that are encoded at a time
@@ -29,6 +30,17 @@ class SparseBatch(NamedTuple):
     """Rows that go in and are to come out."""
 
     items: CsrRows
+
+
+class SparseNetwork(Network):
+    """Takes sparse rows, which go to a device once a step."""
+
+    def _inputs(self, batch: SparseBatch) -> CsrRows:
+        return batch.items.on(self.runtime)
+
+    def step(self, batch: SparseBatch) -> tuple[float, int]:
+        """Move everything by the gradient of the batch's mean loss; return the loss as a sum, and its terms."""
+        return super().step(SparseBatch(batch.items.on(self.runtime)))
 
 
 class RowBatches:
@@ -75,8 +87,12 @@ class Autoencoder(NetworkModel, FactorModel):
     """
 
     _training_only: ClassVar[frozenset[str]] = Structured._training_only | {"kl_cap", "kl_steps"}
+    _network_type: ClassVar[type[Network]] = SparseNetwork
 
     hidden: Sequence[int]
+
+    def _has_kernels(self) -> bool:
+        return True
 
     def _rows(self) -> Csr:
         """Return the rows that go in."""
@@ -94,12 +110,17 @@ class Autoencoder(NetworkModel, FactorModel):
             part = inputs.take_rows(rows, np.arange(first, min(rows.n_rows, first + _CHUNK)))
             with ASKING:
                 h = network.forward(SparseBatch(as_rows(part)), PackedBatch(np.array([0, part.n_rows]), network.seed))
-                out[first : first + part.n_rows, :-1] = h
+                out[first : first + part.n_rows, :-1] = network.runtime.to_host(h)
         return out
+
+    def _out_values(self) -> tuple[F32, F32]:
+        """Return the table that h is multiplied with, and its biases, in host memory."""
+        network = self._net()
+        return network.runtime.to_host(network.items.values), network.runtime.to_host(network.items.bias)
 
     def _table(self) -> F32:
         """Return the table that h is multiplied with, biases in its last column."""
-        table: F32 = self._cached("table", lambda: np.column_stack([self._net().items.values, self._net().items.bias]))
+        table: F32 = self._cached("table", lambda: np.column_stack(self._out_values()))
         return table
 
     @property
@@ -153,7 +174,7 @@ class UserAutoencoder(Autoencoder):
         return self._table()
 
     def _item_vectors(self) -> F32:
-        return self._net().items.values
+        return self._out_values()[0]
 
     def _user_vectors(self) -> F32:
         vectors: Array = self._cached("users", lambda: self._queries(None))

@@ -68,7 +68,7 @@ class AutoRec(UserAutoencoder):
             that a step does not touch neither move nor decay.
         batch_size: items (users) of a step.
         n_epochs: passes over all items (users).
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
@@ -231,15 +231,18 @@ class AutoRec(UserAutoencoder):
         return self._item_table()[:, :-1]
 
     def _user_vectors(self) -> F32:
-        return self._net().items.values if self._by_items else super()._user_vectors()
+        return self._out_values()[0] if self._by_items else super()._user_vectors()
 
     def _update(self, users: NDArray[np.int32] | None, items: NDArray[np.int32] | None) -> None:
         if not self._by_items:
             return super()._update(users, items)
         self._changed()  # items are what they were rated
         if users is not None:
-            table = self._net().items
             fitted = self._fit_users(inputs.take_rows(self._matrix, users))
-            table.values[users], table.bias[users] = fitted[:, :-1], fitted[:, -1]
+            values, bias = self._out_values()
+            values[users], bias[users] = fitted[:, :-1], fitted[:, -1]
+            network = self._net()
+            network.runtime.fill(network.items.values, values)
+            network.runtime.fill(network.items.bias, bias)
             self._changed()
         return None

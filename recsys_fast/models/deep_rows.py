@@ -116,10 +116,10 @@ class DeepRowModel(NetworkState[RowNetwork], RowModel):
         )  # fmt: skip
 
     def _new_network(self) -> RowNetwork:
-        runtime = Runtime(self.device, self.n_threads).stay_on_the_host(type(self).__name__)
+        optimizer = Optimizer(self.optimizer, self.learning_rate, weight_decay=self.hidden_regularization)
         return RowNetwork(
-            self._table(self.n_features_in_), self._mlp(self.n_fields_), Optimizer(self.optimizer, self.learning_rate),
-            runtime, seed=self.seed_, logistic=self.loss == "logistic", regularization=self.hidden_regularization,
+            self._table(self.n_features_in_), self._mlp(self.n_fields_), optimizer,
+            Runtime(self.device, self.n_threads), seed=self.seed_, logistic=self.loss == "logistic",
         )  # fmt: skip
 
     def _start(self, n_features: int) -> None:
@@ -146,9 +146,11 @@ class DeepRowModel(NetworkState[RowNetwork], RowModel):
         self._keep_structure()
         network = self._new_network()
         network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
-        network.table.values[~self._seen] = 0.0  # a feature nobody has seen says nothing
+        runtime, values = network.runtime, network.runtime.to_host(network.table.values)
+        values[~self._seen] = 0.0  # a feature nobody has seen says nothing
+        runtime.fill(network.table.values, values)
         bias = network.parameters.view(f"mlp.dense{len(self.hidden)}.b")
-        bias[:] = constant_score(rows, self.loss == "logistic")
+        runtime.fill(bias, constant_score(rows, self.loss == "logistic"))
         return self._trainer(network, rows)
 
     def _resume(self, rows: Rows) -> NetworkTrainer:
@@ -160,7 +162,9 @@ class DeepRowModel(NetworkState[RowNetwork], RowModel):
             like = self._table(self.n_features_in_)
             like.connect(network.runtime, 0)
             like.initialise(np.random.Generator(np.random.Philox(self.seed_)))
-            network.table.values[fresh] = like.values[fresh]
+            to_host, values = network.runtime.to_host, network.runtime.to_host(network.table.values)
+            values[fresh] = to_host(like.values)[fresh]
+            network.runtime.fill(network.table.values, values)
             self._seen = self._seen | seen
         low, high = self._bounds
         self._bounds = min(low, float(rows.targets.min())), max(high, float(rows.targets.max()))

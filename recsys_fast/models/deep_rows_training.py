@@ -82,11 +82,10 @@ class RowNetwork(Network):
     Args:
         table: of the features.
         mlp: its last layer has one output, whose bias is that of the whole.
-        optimizer: of both.
+        optimizer: of both; its weight decay is that of the layers.
         runtime: where to compute.
         seed: of random masks.
         logistic: the loss, or else the squared one.
-        regularization: times the layers' weights, added to their gradient.
     """
 
     def __init__(
@@ -98,15 +97,16 @@ class RowNetwork(Network):
         *,
         seed: int,
         logistic: bool,
-        regularization: float = 0.0,
     ) -> None:
         super().__init__(table, {"mlp": mlp}, None, optimizer, runtime, seed=seed)
-        self.table, self.mlp, self.logistic, self.regularization = table, mlp, logistic, regularization
+        self.table, self.mlp, self.logistic = table, mlp, logistic
 
     def score(self, rows: FeatureRows, packed: PackedBatch) -> Array:
-        """Return the score of each row, ``(n,)``."""
+        """Return the score of each row, ``(n,)``, in host memory."""
         x, own = self.table.forward(rows)
-        return own + self.mlp.forward(x, packed)[:, 0]
+        y, to_host = self.mlp.forward(x, packed), self.runtime.to_host
+        scores: Array = to_host(own) + to_host(y)[:, 0]
+        return scores
 
     def n_rows(self, batch: RowBatch) -> int:
         """Return how many rows a batch has."""
@@ -118,11 +118,10 @@ class RowNetwork(Network):
         packed = PackedBatch(np.array([0, n], np.int64), self.seed, self.steps, True)
         with np.errstate(over="ignore", invalid="ignore"):  # the trainer looks for what has diverged
             loss, slope = loss_of(self.score(batch.rows, packed), batch.targets, batch.weights, self.logistic)
-        dscore = slope.astype(self.runtime.dtype)
-        dscore /= n
+        mean = slope.astype(self.runtime.dtype)
+        mean /= n
+        dscore = self.runtime.upload(mean)
         self.table.backward(self.mlp.backward(dscore.reshape(n, 1), packed), dscore)
-        if self.regularization:
-            self.parameters.gradients += np.float32(self.regularization) * self.parameters.values
         self.optimizer.step(self.parameters, self.tables, self.steps)
         self.steps += 1
         return loss, n

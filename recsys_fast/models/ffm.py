@@ -41,7 +41,7 @@ class FFM(FactorizationMachine):
         n_epochs: passes over the rows. These models overfit soon: stop early.
         batch_size: rows whose gradients are taken together.
         init_scale: standard deviation of the first vectors.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -41,7 +41,7 @@ class FM(FactorizationMachine):
         batch_size: rows (pairs for bpr) whose gradients are taken together. Smaller batches learn more per epoch,
             larger ones run faster.
         init_scale: standard deviation of the first vectors.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -92,7 +92,7 @@ class MultDAE(UserAutoencoder):
         batch_size: users of a step.
         n_epochs: passes over all users.
         compute: "float32" or "bfloat16" for the products with the items, where the CPU has it.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -25,8 +25,9 @@ class NetworkModel(NetworkState[Network], Trainable):
     supplies, besides its constructor (with the parameters that ``NetworkState`` names) and its use of the result:
 
     - ``_parts(n_users, n_items)``: tables and blocks; the default ``_make_network`` joins them to a ``Network`` that
-      runs one block after the other. Where that is not the shape, override it with a subclass of ``Network`` that has
-      ``forward`` and ``backward``, or ``step``, of its own, and ``n_rows`` where batches have no ``items``;
+      runs one block after the other (of another class, where ``_network_type`` says so). Where that is not the shape,
+      override it with a subclass of ``Network`` that has ``forward`` and ``backward``, or ``step``, of its own, and
+      ``n_rows`` where batches have no ``items``;
     - ``_batches()``: an object whose ``epoch(k)`` yields the batches of epoch k of ``self._matrix`` and whose
       ``n_batches`` is their number; a pure function of k and ``self.seed_``;
     - ``_objective()``: the loss; nothing where the network's ``step`` is its own;
@@ -40,6 +41,7 @@ class NetworkModel(NetworkState[Network], Trainable):
     """
 
     _learned: ClassVar[tuple[str, ...]] = ("seed_",)
+    _network_type: ClassVar[type[Network]] = Network
 
     # ---- what a model supplies
 
@@ -61,7 +63,8 @@ class NetworkModel(NetworkState[Network], Trainable):
     def _make_network(self, runtime: Runtime) -> Network:
         """Return the network for the items of ``self._matrix``, connected, not yet initialised, without objective."""
         (first, *tables), blocks = self._parts(*self._matrix.shape)
-        return Network(first, blocks, None, self._optimizer(), runtime, seed=self.seed_, tables=tables)
+        kind = self._network_type
+        return kind(first, blocks, None, self._optimizer(), runtime, seed=self.seed_, tables=tables)
 
     def _side(self, name: str) -> int | None:
         """Return whose rows a table has: 0 users', 1 items', None neither's (so that ``resize`` leaves it alone)."""

@@ -37,7 +37,7 @@ class WideDeep(DeepRowModel):
         n_epochs: passes over the rows.
         batch_size: rows of a step.
         init_scale: standard deviation of the first vectors.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -10,10 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import I32
-from recsys_fast.ops.block_arguments import ACTIVATIONS, F32, NO_ROWS, NONE, as_choice, as_dropout, as_rows, as_vector
+from recsys_fast.ops.block_arguments import (
+    ACTIVATIONS,
+    F32,
+    NO_ROWS,
+    NONE,
+    as_choice,
+    as_dropout,
+    as_result,
+    as_rows,
+    as_vector,
+    new_rows,
+)
 from recsys_fast.ops.csr import Csr, as_csr
+from recsys_fast.ops.gram import home
 from recsys_fast.ops.table import id_plan
-from recsys_fast.ops.topk import as_out
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")  # whose slope the result tells
 
@@ -69,10 +80,11 @@ def csr_dense_forward(
         ValueError: shapes do not fit, a number is not finite, an unknown activation, or ``out`` shares memory with an
             input.
     """
+    device = backend.place(device, table=table, b=b, out=out)
     csr = as_csr(x, "x", canonical=False, device=device, n_threads=n_threads)
     rows = _as_table(table, csr)
     bias = as_vector(b, "b", rows.shape[1])
-    y = as_out(out, "out", (csr.n_rows, rows.shape[1]), np.float32, (rows, bias, csr.row_ptr, csr.col_idx))
+    y = as_result(out, (csr.n_rows, rows.shape[1]), rows, (rows, bias, csr.row_ptr, csr.col_idx))
     backend.get(device).csr_dense_forward(
         y, csr.row_ptr, csr.col_idx, csr.or_empty(), rows, bias, _kind(activation), backend.resolve_threads(n_threads)
     )
@@ -102,13 +114,15 @@ def csr_dense_backward(
         TypeError: x is not sparse, or an array holds no real numbers.
         ValueError: shapes do not fit, a number is not finite, or an unknown activation.
     """
+    device = backend.place(device, dy=dy, y=y)
     csr = as_csr(x, "x", canonical=False, device=device, n_threads=n_threads)
     upper = as_rows(dy, "dy", (csr.n_rows, None))
     result, kind = as_rows(y, "y", (csr.n_rows, upper.shape[1])), _kind(activation)
     plan = id_plan(csr.col_idx, csr.n_cols, device=device, n_threads=n_threads)
     d = upper.shape[1]
-    found = CsrDenseGradients(plan.rows, np.empty((len(plan.rows), d), np.float32), np.empty(d, np.float32))
-    g = np.empty_like(upper) if activation != "identity" else NO_ROWS
+    rows = home(upper).asarray(plan.rows)
+    found = CsrDenseGradients(rows, new_rows(upper, len(rows), d), new_rows(upper, d))
+    g = new_rows(upper, *upper.shape) if activation != "identity" else NO_ROWS
     backend.get(device).csr_dense_backward(
         found.drows, NONE, found.db, g, upper, result, csr.row_ptr, csr.or_empty(), plan.entry_ptr, plan.entries, kind,
         backend.resolve_threads(n_threads),
@@ -144,6 +158,7 @@ def csr_scale(
         TypeError: x is not sparse, or seed, step or site is no integer.
         ValueError: a damaged x, a value that is not finite, or a rate outside [0, 1).
     """
+    device = backend.place(device)
     csr = as_csr(x, "x", canonical=False, device=device, n_threads=n_threads)
     masks, out = as_dropout(dropout, seed, step, site), np.empty(csr.nnz, np.float32)
     backend.get(device).csr_scale(

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import I32
-from recsys_fast.ops.block_arguments import F32, as_rows, as_vector
+from recsys_fast.ops.block_arguments import F32, as_rows, as_vector, new_rows
 from recsys_fast.ops.csr import Csr, as_csr
 from recsys_fast.ops.fm_data import as_fields
+from recsys_fast.ops.gram import home
 from recsys_fast.ops.table import id_plan
 
 _ONE_FIELD = np.empty(0, np.int32)
@@ -78,11 +79,10 @@ def field_sums_forward(
         ValueError: shapes that do not fit, or numbers that are not finite.
         IndexError: a negative field.
     """
+    device = backend.place(device, table=table)
     csr, values, numbers, n_fields = _arguments(matrix, table, fields, linear, device, n_threads)
     n, d = csr.n_rows, values.shape[1]
-    out = FieldSums(
-        np.empty((n, n_fields * (d - linear)), np.float32), np.empty((n, d), np.float32), np.empty(n, np.float32)
-    )
+    out = FieldSums(new_rows(values, n, n_fields * (d - linear)), new_rows(values, n, d), new_rows(values, n))
     backend.get(device).field_sums_forward(
         *out, csr.row_ptr, csr.col_idx, csr.or_empty(), values, numbers, n_fields, linear, pairs,
         backend.resolve_threads(n_threads),
@@ -119,15 +119,16 @@ def field_sums_backward(
     Raises:
         TypeError, ValueError, IndexError: as there.
     """
+    device = backend.place(device, table=table, sums=sums, dx=dx, dscore=dscore)
     csr, values, numbers, n_fields = _arguments(matrix, table, fields, linear, device, n_threads)
     n, d = csr.n_rows, values.shape[1]
     given = as_rows(dx, "dx", (n, n_fields * (d - linear))), as_vector(dscore, "dscore", n)
     totals = as_rows(sums, "sums", (n, d))
     plan = id_plan(csr.col_idx, csr.n_cols, device=device, n_threads=n_threads)
     entry_rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(csr.row_ptr))
-    drows = np.empty((len(plan.rows), d), np.float32)
+    drows = new_rows(values, len(plan.rows), d)
     backend.get(device).field_sums_backward(
         drows, plan.rows, plan.entry_ptr, plan.entries, entry_rows, csr.or_empty(), *given, totals, values, numbers,
         n_fields, linear, pairs, backend.resolve_threads(n_threads),
     )  # fmt: skip
-    return plan.rows, drows
+    return home(values).asarray(plan.rows), drows

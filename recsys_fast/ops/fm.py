@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_number
 from recsys_fast.ops.csr import Csr, as_csr, csr_transpose
 from recsys_fast.ops.fm_data import EMPTY, Pairs, as_fields, as_labels, as_numbers
-from recsys_fast.ops.gram import as_writable
+from recsys_fast.ops.gram import as_writable, home
 from recsys_fast.ops.negatives import counter
 from recsys_fast.ops.topk import as_count, as_factors
 
@@ -63,12 +64,14 @@ def _memory(table: F32, state: F32 | None, steps: I32 | None, optimizer: int) ->
         raise ValueError(message("shape of state", state.shape, f"{shape}"))
     if OPTIMIZERS["adam"] != optimizer:
         return state, _NO_STEPS
-    if not isinstance(steps, np.ndarray) or steps.dtype != np.int32 or steps.shape != (len(table),):
+    given: Any = steps
+    there = on_device(given)
+    if not (there or isinstance(given, np.ndarray)) or given.dtype != np.int32 or given.shape != (len(table),):
         mend = f"pass np.zeros({len(table)}, np.int32) and keep it"
-        raise TypeError(message("steps", getattr(steps, "shape", None), f"int32 of shape ({len(table)},)", mend))
-    if not steps.flags.writeable or not steps.flags.c_contiguous:
+        raise TypeError(message("steps", getattr(given, "shape", None), f"int32 of shape ({len(table)},)", mend))
+    if not there and not (given.flags.writeable and given.flags.c_contiguous):
         raise ValueError(message("steps is read-only or not contiguous"))
-    return state, steps
+    return state, given
 
 
 def fm_epoch(
@@ -106,8 +109,8 @@ def fm_epoch(
 
     Args:
         table: ``(n_features, d + 1) float32``, C-contiguous: row j holds v_j and then w_j. Changed in place.
-        bias: ``(4,) float64``: the bias, two numbers of the optimizer, its number of updates. Changed in place; bpr,
-            in which it cancels out, leaves it alone.
+        bias: ``(4,) float64``: the bias, two numbers of the optimizer, its number of updates; in host memory, also
+            where the others lie on a device. Changed in place; bpr, in which it cancels out, leaves it alone.
         matrix: ``(n_rows, n_features)`` sparse, anything that ``as_csr`` takes; empty rows train the bias only.
         targets: ``(n_rows,)`` numbers for squared; 0 and 1, or -1 and 1, for logistic and bpr.
         state: ``(n_features, s (d + 1)) float32``, what the optimizer remembers: s = 0, 1, 2 for sgd, adagrad, adam;
@@ -155,7 +158,11 @@ def prepare_epoch(
     n_fields: int | None = None, loss: str, optimizer: str, learning_rate: float, weight_regularization: float,
     factor_regularization: float, batch_size: int, seed: int, device: str, n_threads: int | None,
 ) -> Callable[[int], float]:  # fmt: skip
-    """Check the arguments of ``fm_epoch`` once, and return a function of the epoch's number that runs it."""
+    """Check the arguments of ``fm_epoch`` once, and return a function of the epoch's number that runs it.
+
+    What training only reads goes to a GPU once.
+    """
+    device = backend.place(device, table=table, state=state, steps=steps)
     rows, memory = as_writable(table, "table"), _bias(bias)
     place = _place(device, n_threads)
     csr = _matrix(matrix, rows, place)
@@ -178,7 +185,9 @@ def prepare_epoch(
     weight = EMPTY if weights is None else as_numbers(weights, "weights", csr.n_rows, lowest=0.0)
     module = backend.get(place["device"])
     run = module.ffm_epoch if aware else module.fm_epoch
-    arrays = (rows, moments, counts, memory, csr.row_ptr, csr.col_idx, csr.or_empty(), *aware, y, weight, *pairs)
+    read = (csr.row_ptr, csr.col_idx, csr.or_empty(), *aware, y, weight, *pairs)
+    there = backend.arrays(place["device"])
+    arrays = (rows, moments, counts, memory, *(there.asarray(x) if isinstance(x, np.ndarray) else x for x in read))
     numbers = (
         kind, method, as_number(learning_rate, "learning_rate"),
         as_number(weight_regularization, "weight_regularization"),
@@ -240,10 +249,11 @@ def fm_predict(
     Raises:
         TypeError, ValueError: shapes disagree, or values are not finite.
     """
+    device = backend.place(device, table=table)
     rows = _table(table, 1)
     place = _place(device, n_threads)
     csr = _matrix(matrix, rows, place)
-    out = np.empty(csr.n_rows, np.float32)
+    out: F32 = home(rows).empty((csr.n_rows,), np.float32)
     start = as_number(bias, "bias", None)
     backend.get(place["device"]).fm_predict(
         out, rows, start, csr.row_ptr, csr.col_idx, csr.or_empty(), place["n_threads"]
@@ -286,11 +296,12 @@ def ffm_predict(
         TypeError, ValueError: shapes disagree, or values are not finite.
         IndexError: a field is out of range.
     """
+    device = backend.place(device, table=table)
     field, n = as_fields(fields, np.shape(table)[0] if np.ndim(table) else 0, n_fields)
     rows = _table(table, n)
     place = _place(device, n_threads)
     csr = _matrix(matrix, rows, place)
-    out = np.empty(csr.n_rows, np.float32)
+    out: F32 = home(rows).empty((csr.n_rows,), np.float32)
     start = as_number(bias, "bias", None)
     backend.get(place["device"]).ffm_predict(
         out, rows, start, csr.row_ptr, csr.col_idx, csr.or_empty(), field, n, place["n_threads"]
@@ -341,6 +352,7 @@ def fm_als_sweep(
     References:
         Rendle: Factorization Machines with libFM, 2012.
     """
+    device = backend.place(device, table=table)
     rows, memory = as_writable(table, "table"), _bias(bias)
     place = _place(device, n_threads)
     csr = _matrix(matrix, rows, place)
@@ -351,7 +363,9 @@ def fm_als_sweep(
     turned = csr_transpose(csr, **place) if columns is None else columns
     if turned.shape != csr.shape[::-1] or turned.nnz != csr.nnz:
         raise ValueError(message("columns", f"shape {turned.shape}", "the transpose of matrix"))
-    residual, sums = np.empty(csr.n_rows, np.float32), np.empty((csr.n_rows, rows.shape[1] - 1), np.float32)
+    there = backend.arrays(place["device"])  # where the sweep runs, as nobody else looks at these two
+    residual = there.empty((csr.n_rows,), np.float32)
+    sums = there.empty((csr.n_rows, rows.shape[1] - 1), np.float32)
     total = backend.get(place["device"]).fm_als_sweep(
         rows, memory, residual, sums, csr.row_ptr, csr.col_idx, csr.or_empty(), turned.row_ptr, turned.col_idx,
         turned.or_empty(), y, weight, as_number(weight_regularization, "weight_regularization"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_number
-from recsys_fast.ops.block_arguments import F32, as_masks, as_rows
+from recsys_fast.ops.block_arguments import F32, as_masks, as_rows, new_rows
 
 
 def _as_stats(stats: ArrayLike) -> F32:
@@ -46,8 +45,9 @@ def gaussian_forward(
         TypeError: no real numbers, or seed, step or site is no integer.
         ValueError: an odd number of columns, or a number is not finite.
     """
+    device = backend.place(device, stats=stats)
     given, masks = _as_stats(stats), as_masks(seed, step, site)
-    z = np.empty((len(given), given.shape[1] // 2), np.float32)
+    z = new_rows(given, len(given), given.shape[1] // 2)
     threads = backend.resolve_threads(n_threads)
     return z, float(backend.get(device).gaussian_forward(z, given, bool(noise), *masks, threads))
 
@@ -81,9 +81,10 @@ def gaussian_backward(
         TypeError: no real numbers, or seed, step or site is no integer.
         ValueError: shapes do not fit, or a number is not finite.
     """
+    device = backend.place(device, dz=dz, stats=stats)
     given, masks = _as_stats(stats), as_masks(seed, step, site)
     upper = as_rows(dz, "dz", (len(given), given.shape[1] // 2))
-    weight, out = as_number(kl_weight, "kl_weight"), np.empty_like(given)
+    weight, out = as_number(kl_weight, "kl_weight"), new_rows(given, *given.shape)
     threads = backend.resolve_threads(n_threads)
     backend.get(device).gaussian_backward(out, upper, given, weight, bool(noise), *masks, threads)
     return out

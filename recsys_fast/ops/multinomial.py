@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_number
-from recsys_fast.ops.block_arguments import F32, as_rows, as_vector
+from recsys_fast.ops.block_arguments import as_rows, as_vector, new_rows
 from recsys_fast.ops.csr import Csr, as_csr
 from recsys_fast.ops.losses import ScoreGradients, compute_number
 
@@ -46,13 +46,14 @@ def multinomial_loss(
         ValueError: shapes that do not fit, numbers that are not finite, or a negative target.
         NotSupportedError: bfloat16 where backend or processor do not have it.
     """
+    device = backend.place(device, h=h, table=table, bias=bias)
     rows, items = as_rows(h, "h"), as_rows(table, "table")
     if rows.shape[1] != items.shape[1] or 0 in items.shape:
         got = f"{rows.shape} and {items.shape}"
         raise ValueError(message("shapes of h and table", got, "(T, d) and (n, d), n and d at least 1"))
     csr = _as_targets(targets, (len(rows), len(items)), device, n_threads)
     b, number = as_vector(bias, "bias", len(items)), compute_number(compute, device)
-    out: tuple[F32, F32, F32] = np.empty_like(rows), np.empty_like(items), np.empty_like(b)
+    out = new_rows(rows, *rows.shape), new_rows(rows, *items.shape), new_rows(rows, len(b))
     loss = backend.get(device).multinomial_loss(
         *out, rows, items, b, csr.row_ptr, csr.col_idx, csr.or_empty(), as_number(scale, "scale", None), number,
         backend.resolve_threads(n_threads),

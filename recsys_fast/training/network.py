@@ -100,9 +100,13 @@ class Network:
             table.initialise(generator)
         self.parameters.initialise(generator)
 
+    def _inputs(self, batch: Any) -> Any:
+        """Return what goes into the first block, where the runtime computes."""
+        return self.runtime.upload(batch.items)
+
     def forward(self, batch: Any, packed: PackedBatch) -> Array:
         """Return the outputs ``(n_rows, width)``."""
-        x: Array = self.runtime.upload(batch.items)
+        x: Array = self._inputs(batch)
         for block in self.blocks:
             x = block.forward(x, packed)
         return x

@@ -125,35 +125,35 @@ class Optimizer:
             table.step(self, lr, step + 1, scale)
 
     def step_dense(
-        self, runtime: Runtime, name: str, values: Array, gradient: Array, lr: float, step: int, grad_scale: float
-    ) -> None:
-        """Move ``values`` by a gradient of the same shape; ``step`` counts from 1, ``name`` is that of the state."""
+        self, runtime: Runtime, name: str, values: Array, gradient: Array, lr: float, step: int, grad_scale: float,
+        weight_decay: float | None = None,
+    ) -> None:  # fmt: skip
+        """Move ``values`` by a gradient of the same shape.
+
+        ``step`` counts from 1, ``name`` is that of the state; ``weight_decay`` None is the optimizer's.
+        """
         m, v = (moment.reshape(-1) for moment in self._moments(runtime, name, values))
         runtime.run(
-            "optimizer_step", values.reshape(-1), gradient.reshape(-1), m, v, *self._numbers(lr), grad_scale, step
-        )
+            "optimizer_step", values.reshape(-1), gradient.reshape(-1), m, v, *self._numbers(lr, weight_decay),
+            grad_scale, step,
+        )  # fmt: skip
 
     def step_rows(
-        self,
-        runtime: Runtime,
-        name: str,
-        values: Array,
-        rows: NDArray[np.int32],
-        gradient: Array,
-        lr: float,
-        step: int,
-        grad_scale: float,
-    ) -> None:
-        """Move ``values`` ``(n, d)`` or ``(n,)`` by the gradient of ``rows`` ``(R,)``, ascending."""
+        self, runtime: Runtime, name: str, values: Array, rows: NDArray[np.int32], gradient: Array, lr: float,
+        step: int, grad_scale: float, weight_decay: float | None = None,
+    ) -> None:  # fmt: skip
+        """Move ``values`` ``(n, d)`` or ``(n,)`` by the gradient of ``rows`` ``(R,)``, ascending; as ``step_dense``."""
         every = [values, *self._moments(runtime, name, values)]
         table, m, v, drows = (x.reshape(-1, 1) if values.ndim == 1 else x for x in (*every, gradient))
-        runtime.run("optimizer_step_rows", table, m, v, rows, drows, self.sparse, *self._numbers(lr), grad_scale, step)
+        numbers = self._numbers(lr, weight_decay)
+        runtime.run("optimizer_step_rows", table, m, v, rows, drows, self.sparse, *numbers, grad_scale, step)
 
-    def _numbers(self, lr: float) -> tuple[int, float, float, float, float, float, bool]:
+    def _numbers(self, lr: float, weight_decay: float | None) -> tuple[int, float, float, float, float, float, bool]:
         """Return kind, rate, beta1, beta2, eps, weight decay and whether it is apart from the gradient."""
         kind = _ADAGRAD_ROOT if self.kind == "adagrad" and self.eps_in_root else KINDS[self.kind]
         beta1 = self.betas[0] if KINDS[self.kind] == 2 else self.momentum
-        return kind, lr, beta1, self.betas[1], self.eps, self.weight_decay, self.kind == "adamw"
+        decay = self.weight_decay if weight_decay is None else weight_decay
+        return kind, lr, beta1, self.betas[1], self.eps, decay, self.kind == "adamw"
 
     def _moments(self, runtime: Runtime, name: str, values: Array) -> tuple[Array, Array]:
         """Return the state of ``values``, in their shape; empty arrays for what the optimizer does not keep."""

@@ -13,8 +13,8 @@ CHECK = runpy.run_path(str(CSRC / "cuda" / "check_ptxas.py"))
 
 LOG = """
 ptxas info    : 0 bytes gmem
-ptxas info    : Compiling entry function '_ZN11recsys_fast44_GLOBAL__N__f7_7_gram_cu_83b18fbc_209311gram_kernelEPfPKflll' for 'sm_90'
-ptxas info    : Function properties for _ZN11recsys_fast44_GLOBAL__N__f7_7_gram_cu_83b18fbc_209311gram_kernelEPfPKflll
+ptxas info    : Compiling entry function '_ZN11recsys_fast38_GLOBAL__N__f7_7_gram_cu_83b18fbc_209311gram_kernelEPfPKflll' for 'sm_90'
+ptxas info    : Function properties for _ZN11recsys_fast38_GLOBAL__N__f7_7_gram_cu_83b18fbc_209311gram_kernelEPfPKflll
     {stack} bytes stack frame, {spill} bytes spill stores, {spill} bytes spill loads
 ptxas info    : Used {registers} registers, used 1 barriers, {shared} bytes smem, 392 bytes cmem[0]
 ptxas info    : Compiling entry function '_ZN11recsys_fast12other_kernelILi4EEEvPf' for 'sm_80'
@@ -47,3 +47,17 @@ __global__ void __launch_bounds__(kSide* (2 + N))
     (tmp_path / "x.cu").write_text(source, encoding="utf-8")
     assert CHECK["bounds"](tmp_path) == {"free_kernel": False, "bound_kernel": True}
     assert CHECK["bounds"](CSRC / "cuda")["gram_kernel"]
+
+
+@pytest.mark.parametrize(
+    ("mangled", "name"),
+    [
+        ("_ZN11recsys_fast26_GLOBAL__N__1_3_x_cu_13b_59my_kernelEPf", "my_kernel"),
+        ("_Z9my_kernelPf", "my_kernel"),
+        ("_ZN11recsys_fast9my_kernelINS_9SomethingELi4EEEvT_", "my_kernelINS_9SomethingELi4EE"),
+        ("my_kernel", "my_kernel"),
+    ],
+)
+def test_names_are_read_by_their_lengths(mangled: str, name: str) -> None:
+    """The unnamed namespace of a file ends in digits, which are no part of the length that follows."""
+    assert CHECK["_short"](mangled) == name

@@ -29,7 +29,6 @@ MODELS = {
 }
 ELSEWHERE = {
     "neumf": rf.NeuMF(n_epochs=1),
-    "multvae": rf.MultVAE(n_epochs=1),
     "two-tower": rf.TwoTower(n_epochs=1),
 }
 DATA = sequences(12, 15, 8)

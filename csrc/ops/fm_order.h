@@ -2,7 +2,6 @@
 // or stored. Same numbers as recsys_fast/_numba/fm_batches.py.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include "core/rng.h"
@@ -14,7 +13,8 @@ namespace recsys_fast {
 class FmOrder {
  public:
   FmOrder(uint64_t seed, uint32_t epoch, int64_t n) : n_(static_cast<uint64_t>(n)) {
-    const int bits = n > 1 ? static_cast<int>(std::bit_width(static_cast<uint64_t>(n - 1))) : 1;
+    int bits = 1;
+    while (bits < 63 && int64_t{1} << bits < n) ++bits;
     mask_ = (uint64_t{1} << bits) - 1;
     shift_ = (bits + 1) / 2;
     for (uint32_t r = 0; r < kRounds; ++r) {
@@ -24,7 +24,7 @@ class FmOrder {
     }
   }
 
-  int64_t operator()(int64_t place) const {
+  RF_HOST_DEVICE int64_t operator()(int64_t place) const {
     auto x = static_cast<uint64_t>(place);
     do {
       for (uint32_t r = 0; r < kRounds; ++r) {

@@ -1,0 +1,28 @@
+#include "cuda/slope_rows.h"
+
+namespace recsys_fast {
+namespace {
+
+constexpr int kThreads = 256;
+
+__global__ void __launch_bounds__(kThreads)
+    slope_rows_kernel(float* g, const float* dy, const float* y, const float* pre, int64_t size, int64_t d,
+                      Activation activation, Dropout drop) {
+  const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (at >= size) return;
+  const float slope = activation_slope(activation, y[at] / drop.scale, pre == nullptr ? 0.0f : pre[at]);
+  const float mask = drop.active() ? dropout_at(drop, at / d, at % d, dropout_groups(d)) : 1.0f;
+  g[at] = dy[at] * mask * slope;
+}
+
+}  // namespace
+
+void slope_rows(float* g, const float* dy, const float* y, const float* pre, int64_t n, int64_t d,
+                Activation activation, const Dropout& drop, Stream stream) {
+  const int64_t size = n * d;
+  if (size == 0) return;
+  launch(slope_rows_kernel, dim3(blocks_for(size, kThreads)), dim3(kThreads), 0, stream, g, dy, y, pre, size, d,
+         activation, drop);
+}
+
+}  // namespace recsys_fast

@@ -1,0 +1,14 @@
+// What the gradient of a layer's output is before its activation.
+#pragma once
+
+#include "core/dropout_hash.h"
+#include "cuda/activation.h"
+
+namespace recsys_fast {
+
+// g (n, d) = dy times mask and slope; the activation's result is y / (mask's scale) where an element was kept. pre may
+// be null where the slope needs no argument; g may be dy. Overwrites.
+void slope_rows(float* g, const float* dy, const float* y, const float* pre, int64_t n, int64_t d,
+                Activation activation, const Dropout& drop, Stream stream);
+
+}  // namespace recsys_fast

@@ -26,12 +26,6 @@ struct DenseOut {
   }
 };
 
-struct PlainOut {
-  float* y;
-  int64_t d;
-  __device__ void operator()(int64_t row, int64_t col, float value) const { y[row * d + col] = value; }
-};
-
 // g (n, d) = dy times mask and slope; a thread per element.
 __global__ void __launch_bounds__(kThreads)
     dense_slope_kernel(float* g, const float* dy, const float* y, const float* pre, int64_t size, int64_t d,
@@ -63,7 +57,7 @@ void dense_backward<Cuda>(float* dx, float* dw, float* db, const float* dy, cons
            d, layer.activation, Dropout(layer.dropout));
   }
   if (dx != nullptr) {
-    gemm(AlongDepth{g.data(), d}, AlongDepth{layer.w, d}, PlainOut{dx, d_in}, n, d_in, d, stream);
+    gemm(AlongDepth{g.data(), d}, AlongDepth{layer.w, d}, BiasOut{dx, d_in, nullptr}, n, d_in, d, stream);
   }
   gemm_over_rows(dw, d, db, AcrossDepth{x, d_in}, AcrossDepth{g.data(), d}, d_in, d, n, stream);
 }

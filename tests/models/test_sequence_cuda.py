@@ -26,7 +26,6 @@ MODELS = {
 ELSEWHERE = {
     "session-parallel": rf.GRU4Rec(8, n_negatives=6, **SMALL),
     "caser": rf.Caser(8, window=3, targets=2, n_horizontal=2, n_vertical=1, n_epochs=1),
-    "neumf": rf.NeuMF(n_epochs=1),
     "multvae": rf.MultVAE(n_epochs=1),
     "two-tower": rf.TwoTower(n_epochs=1),
 }

@@ -71,7 +71,7 @@ void bind_conv2d(py::module_& m) {
     float* into = call.results(out, "size of y");
     const ConvKept<float, uint8_t> kept{call.kept(before, "size of pre", needs_argument(call.kind())),
                                         call.kept(places, "size of argmax", call.s.pooled())};
-    without_gil([&] { conv2d_forward<Cpu>(into, kept, in.data(), call.n, call.s, layer, call.n_threads); });
+    without_gil([&] { conv2d_forward<Device>(into, kept, in.data(), call.n, call.s, layer, call.n_threads); });
   });
   m.def("conv2d_backward", [](const py::object& dx, const py::object& dw, const py::object& db, const py::object& dy,
                               const py::object& y, const py::object& pre, const py::object& argmax, const py::object& x,
@@ -87,8 +87,8 @@ void bind_conv2d(py::module_& m) {
     float *to = optional("size of dx", into, in.size()), *bias = optional("size of db", dbias, call.d);
     const float *from = call.results(given, "size of dy"), *result = call.results(out, "size of y");
     without_gil([&] {
-      conv2d_backward<Cpu>(to, dweights.data(), bias, from, result, kept, in.data(), call.n, call.s, layer,
-                           call.n_threads);
+      conv2d_backward<Device>(to, dweights.data(), bias, from, result, kept, in.data(), call.n, call.s, layer,
+                              call.n_threads);
     });
   });
   m.def("pool_forward", [](const py::object& y, const py::object& argmax, const py::object& x, const py::args& sizes) {
@@ -102,23 +102,25 @@ void bind_conv2d(py::module_& m) {
     check_size("size of x", in.size(), n * s.height * s.width * s.channels);
     check_size("size of y", out.size(), size);
     if (!average) check_size("size of argmax", places.size(), size);
-    without_gil([&] { pool_forward<Cpu>(out.data(), average ? nullptr : places.data(), in.data(), n, s, n_threads); });
+    without_gil(
+        [&] { pool_forward<Device>(out.data(), average ? nullptr : places.data(), in.data(), n, s, n_threads); });
   });
-  m.def(
-      "pool_backward", [](const py::object& dx, const py::object& dy, const py::object& argmax, const py::args& sizes) {
-        const Output into(dx, "dx");
-        const Input given(dy, "dy");
-        const Array<const int32_t> places(argmax, "argmax");
-        const PoolShape s = pool_shape(sizes);
-        const int64_t n = given.dim(0), size = n * s.high() * s.wide() * s.channels;
-        const bool average = sizes[7].cast<int>() != 0;
-        const int n_threads = sizes[8].cast<int>();
-        check_size("size of dx", into.size(), n * s.height * s.width * s.channels);
-        check_size("size of dy", given.size(), size);
-        if (!average) check_size("size of argmax", places.size(), size);
-        without_gil(
-            [&] { pool_backward<Cpu>(into.data(), given.data(), average ? nullptr : places.data(), n, s, n_threads); });
-      });
+  m.def("pool_backward",
+        [](const py::object& dx, const py::object& dy, const py::object& argmax, const py::args& sizes) {
+          const Output into(dx, "dx");
+          const Input given(dy, "dy");
+          const Array<const int32_t> places(argmax, "argmax");
+          const PoolShape s = pool_shape(sizes);
+          const int64_t n = given.dim(0), size = n * s.high() * s.wide() * s.channels;
+          const bool average = sizes[7].cast<int>() != 0;
+          const int n_threads = sizes[8].cast<int>();
+          check_size("size of dx", into.size(), n * s.height * s.width * s.channels);
+          check_size("size of dy", given.size(), size);
+          if (!average) check_size("size of argmax", places.size(), size);
+          without_gil([&] {
+            pool_backward<Device>(into.data(), given.data(), average ? nullptr : places.data(), n, s, n_threads);
+          });
+        });
 }
 
 }  // namespace recsys_fast::bindings

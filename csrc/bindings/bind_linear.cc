@@ -1,8 +1,6 @@
 #include "bindings/bind.h"
 #include "bindings/buffers.h"
-#include "bindings/eligible.h"
 #include "ops/linear.h"
-#include "ops/product_topk_dense.h"
 
 namespace recsys_fast::bindings {
 namespace {
@@ -61,23 +59,6 @@ void bind_linear(py::module_& m) {
           check_size("size of out", out_array.size(), t.view().n_rows * t.view().n_rows);
           without_gil([&] { csr_gram<Cpu>(out_array.data(), t.view(), x.view(), n_threads); });
         });
-  m.def("product_topk_dense", [](const py::object& ids, const py::object& scores, const py::object& a_row_ptr,
-                                 const py::object& a_col_idx, const py::object& a_values, const py::object& b,
-                                 const py::object& candidates, const py::object& seen_row_ptr,
-                                 const py::object& seen_col_idx, int n_threads) {
-    const Array<int32_t> ids_array(ids, "ids");
-    const Array<float> scores_array(scores, "scores");
-    const Array<const float> b_array(b, "b");
-    const auto id_rows = ids_array.rows("dimensions of ids");
-    const auto score_rows = scores_array.rows("dimensions of scores");
-    const auto b_rows = b_array.rows("dimensions of b");
-    const CsrArrays a(a_row_ptr, a_col_idx, a_values, b_rows.n);
-    check_size("rows of ids", id_rows.n, a.view().n_rows);
-    check_size("rows of scores", score_rows.n, id_rows.n);
-    check_size("columns of scores", score_rows.d, id_rows.d);
-    const EligibleArrays eligible(candidates, seen_row_ptr, seen_col_idx, id_rows.n, b_rows.d);
-    without_gil([&] { product_topk_dense<Cpu>(id_rows, score_rows, a.view(), b_rows, eligible.view(), n_threads); });
-  });
   m.def("slim_solve", [](const py::object& ids, const py::object& values, const py::object& counts,
                          const py::object& items, const py::object& t_row_ptr, const py::object& t_col_idx,
                          const py::object& t_values, const py::object& row_ptr, const py::object& col_idx,

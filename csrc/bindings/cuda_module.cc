@@ -69,6 +69,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_attention(m);
   bindings::bind_caser(m);
   bindings::bind_conv(m);
+  bindings::bind_conv2d(m);
   bindings::bind_csr(m);
   bindings::bind_csr_dense(m);
   bindings::bind_dense(m);
@@ -79,12 +80,15 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_gaussian(m);
   bindings::bind_gram(m);
   bindings::bind_losses(m);
+  bindings::bind_ncf(m);
   bindings::bind_negatives(m);
   bindings::bind_optimizer(m);
+  bindings::bind_product_topk(m);
   bindings::bind_rank_metrics(m);
   bindings::bind_recurrent(m);
   bindings::bind_topk(m);
   bindings::bind_sgd(m);
+  bindings::bind_skipgram(m);
   bindings::bind_table(m);
 #ifdef RECSYS_FAST_EMULATED_GRID
   bindings::bind_emulated(m);

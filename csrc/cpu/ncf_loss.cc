@@ -3,11 +3,14 @@
 // The first layer's users' half is computed once per user of the batch, not once per pair.
 #include <vector>
 
+#include "core/dropout.h"
 #include "core/thread_pool.h"
+#include "cpu/activations.h"
 #include "cpu/block_gemm.h"
 #include "cpu/block_tiles.h"
-#include "cpu/ncf_layers.h"
+#include "cpu/row_packing.h"
 #include "cpu/row_vectors.h"
+#include "ops/ncf_layers.h"
 
 namespace recsys_fast {
 namespace {
@@ -181,7 +184,7 @@ double score_pairs(const Plan& plan, const Tile& t, int64_t dp, int64_t n_users,
     const float *p = t.p + k / w * dp, *q = t.q + k * dp;
     for (int64_t c = 0; c < net.d_product; c += kLanes) sum += load(p + c) * load(q + c) * load(plan.h + c);
     for (int64_t c = 0; c < d_last; c += kLanes) sum += load(t.z[net.n - 1] + k * d_last + c) * load(plan.h_last + c);
-    t.score[k] = reduce_add(sum) + net.c;
+    t.score[k] = reduce_add(sum) + *net.c;
   }
   Vec loss{};
   for (int64_t k = 0; k < n; k += kLanes) {

@@ -2,9 +2,11 @@
 // once, and passes it with one user after the other through the layers. Layers hold items in columns, so that products
 // fill whole vectors however narrow a layer is, and all of it stays in L1.
 #include "core/thread_pool.h"
+#include "cpu/activations.h"
 #include "cpu/block_gemm.h"
 #include "cpu/block_tiles.h"
-#include "cpu/ncf_layers.h"
+#include "cpu/row_packing.h"
+#include "ops/ncf_layers.h"
 
 namespace recsys_fast {
 namespace {
@@ -69,7 +71,7 @@ void ncf_scores<Cpu>(Rows<float> out, Rows<const float> users, Rows<const float>
     if (net.n > 0) product({back[0], padded(tower), 1, lower, kItems, half, kItems, first, kItems, tower});
     for (int64_t i = 0; i < n_users; ++i) {
       if (i % 64 == 63) check_interrupt();
-      std::fill_n(score, kItems, net.c);
+      std::fill_n(score, kItems, *net.c);
       add_weighted(score, weights + i * net.d_product, q, net.d_product);
       with_activation(network.activation, [&]<Activation A>() {
         for (int64_t k = 0; k < first; ++k) {

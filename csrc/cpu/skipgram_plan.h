@@ -10,13 +10,6 @@
 
 namespace recsys_fast {
 
-inline constexpr int64_t kSkipgramPartners = 128;  // of a tile; where there are more, another tile has them
-
-// Positions [begin, end) of the stream and the positions [first, last) that they are paired with.
-struct SkipgramTile {
-  int64_t begin, end, first, last;
-};
-
 class SkipgramPlan {
  public:
   SkipgramPlan(const SkipgramProblem& p, int n_threads) {
@@ -56,9 +49,7 @@ class SkipgramPlan {
         const int64_t lanes = std::min<int64_t>(kDrawLanes, end - e);
         for (int64_t lane = 0; lane < lanes; ++lane) {
           const uint32_t* word = words + 4 * lane;
-          const bool stays = p.keep == nullptr || word[0] < double{p.keep[p.ids[e + lane]]} * 0x1p32;
-          const auto window = static_cast<int32_t>(p.window);
-          reach[e + lane] = !stays ? 0 : p.reduced ? 1 + to_range(word[1], window) : window;
+          reach[e + lane] = skipgram_reach(p, p.ids[e + lane], word[0], word[1]);
         }
       }
     });

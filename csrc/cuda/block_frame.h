@@ -9,16 +9,6 @@
 
 namespace recsys_fast {
 
-// y = product + b.
-struct BiasOut {
-  float* y;
-  int64_t stride;
-  const float* b;
-  __device__ void operator()(int64_t row, int64_t col, float value) const {
-    y[row * stride + col] = b == nullptr ? value : value + b[col];
-  }
-};
-
 // y = residual + D(product + b).
 struct ResidualOut {
   float* y;

@@ -5,15 +5,6 @@
 #include "cuda/slope_rows.h"
 
 namespace recsys_fast {
-namespace {
-
-struct PlainOut {
-  float* y;
-  int64_t d;
-  __device__ void operator()(int64_t row, int64_t col, float value) const { y[row * d + col] = value; }
-};
-
-}  // namespace
 
 template <>
 void dense_forward<Cuda>(float* y, float* pre, const float* x, int64_t n, const DenseLayer& layer, int) {
@@ -29,7 +20,7 @@ void dense_backward<Cuda>(float* dx, float* dw, float* db, const float* dy, cons
   DeviceBuffer<float> g(n * d, stream);
   slope_rows(g.data(), dy, y, pre, n, d, layer.activation, Dropout(layer.dropout), stream);
   if (dx != nullptr) {
-    gemm(AlongDepth{g.data(), d}, AlongDepth{layer.w, d}, PlainOut{dx, d_in}, n, d_in, d, stream);
+    gemm(AlongDepth{g.data(), d}, AlongDepth{layer.w, d}, BiasOut{dx, d_in, nullptr}, n, d_in, d, stream);
   }
   gemm_over_rows(dw, d, db, AcrossDepth{x, d_in}, AcrossDepth{g.data(), d}, d_in, d, n, stream);
 }

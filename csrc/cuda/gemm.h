@@ -105,6 +105,16 @@ __device__ __forceinline__ void gemm_multiply(float (&sum)[8][4], Shared<float> 
   }
 }
 
+// y = product + b, rows `stride` apart; b may be null.
+struct BiasOut {
+  float* y;
+  int64_t stride;
+  const float* b;
+  __device__ void operator()(int64_t row, int64_t col, float value) const {
+    y[row * stride + col] = b == nullptr ? value : value + b[col];
+  }
+};
+
 struct NoPanel {
   __device__ __forceinline__ void operator()(Shared<float>) const {}
 };

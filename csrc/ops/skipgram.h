@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/device.h"
+#include "core/rng.h"
 #include "core/views.h"
 
 namespace recsys_fast {
@@ -25,6 +26,20 @@ struct SkipgramProblem {
   double learning_rate, last_learning_rate;  // of the first token, and just after the last
   uint64_t seed;
   uint32_t epoch;
+};
+
+// How far a token looks, from the first two random words of its entry; 0: it does not stay.
+RF_HOST_DEVICE inline int32_t skipgram_reach(const SkipgramProblem& p, int32_t id, uint32_t first, uint32_t second) {
+  if (p.keep != nullptr && first >= double{p.keep[id]} * 0x1p32) return 0;
+  const auto window = static_cast<int32_t>(p.window);
+  return p.reduced ? 1 + to_range(second, window) : window;
+}
+
+inline constexpr int64_t kSkipgramPartners = 128;  // of a tile; where there are more, another tile has them
+
+// Positions [begin, end) of the stream of tokens that stay, and the positions [first, last) they are paired with.
+struct SkipgramTile {
+  int64_t begin, end, first, last;
 };
 
 // loss: sum over pairs and weighted negatives, each before its update.

@@ -29,7 +29,7 @@ class RP3beta(ItemWeightModel):
         k: weights kept per item; may exceed the number of items.
         alpha: exponent of the transition probabilities.
         beta: how much popular items are held back.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
 
     Attributes:
@@ -96,7 +96,7 @@ class P3alpha(RP3beta):
     Args:
         k: weights kept per item; may exceed the number of items.
         alpha: exponent of the transition probabilities.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
 
     Attributes:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recsys_fast import backend
 from recsys_fast.data.sequences import Sequences
 from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
@@ -49,7 +48,7 @@ class Item2Vec(FactorModel):
         scoring: "context": an item's score is the mean product of the history's vectors, at length 1, with the item's
             context vector, which is what training fits; "cosine": the mean cosine with the history.
         history_weight: "equal", or "values": the matrix's values weigh the history (they must not be negative).
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
@@ -152,8 +151,6 @@ class Item2Vec(FactorModel):
         return self._fit(user_items, eval_set, callbacks, verbose, events=user_items, init=init)
 
     def _check_given(self, matrix: Csr, **given: Any) -> dict[str, Any]:
-        if backend.resolve_device(self.device).startswith("cuda"):
-            raise NotSupportedError(message("Item2Vec: no CUDA kernel in this version", mend='use device="cpu"'))
         init, events = given["init"], given["events"]
         if init is not None:
             shape, init = (matrix.n_cols, self.n_factors), np.asarray(init)
@@ -216,7 +213,6 @@ class Item2Vec(FactorModel):
             raise TypeError(message("user_items", type(user_items).__name__, "Sequences, as in fit"))
         before = vars(self).get("_events")
         if whole:
-            self._check_given(Csr(np.zeros(1, np.int64), np.empty(0, np.int32), None, 0, 0), events=None, init=None)
             self._events = user_items if isinstance(user_items, Sequences) else None
             self._start_vectors = None
         elif ordered and before is not None:

@@ -36,7 +36,7 @@ class ItemKNN(ItemNeighbours):
             no more than a short one (Deshpande, Karypis 2004); with "cosine", "pearson" and "tfidf".
         bm25_k1: saturation of "bm25".
         bm25_b: how much "bm25" discounts items with many interactions, 0 to 1.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
 
     Attributes:

@@ -39,7 +39,7 @@ class GMF(NcfModel, FactorModel):
         schedule: "constant", or "linear" or "cosine" down to 0 after ``n_epochs``.
         batch_size: pairs of a step, positives and negatives; a positive is in one step with its negatives.
         n_epochs: passes over all interactions.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 
@@ -116,12 +116,11 @@ class GMF(NcfModel, FactorModel):
         return self._item_table()
 
     def _queries(self, users: NDArray[np.int32] | None) -> F32:
-        network = self._pairs()
-        p, view = network.users.values[slice(None) if users is None else users], network.parameters.view
-        return np.column_stack([p * view("tower.h"), np.full(len(p), view("tower.c")[0])])
+        p = self._host("users")[slice(None) if users is None else users]
+        return np.column_stack([p * self._host("tower.h"), np.full(len(p), self._host("tower.c")[0])])
 
     def _item_table(self) -> F32:
-        items = self._pairs().items.values
+        items = self._host("items")
         table: F32 = self._cached("table", lambda: np.column_stack([items, np.ones(len(items), np.float32)]))
         return table
 
@@ -321,14 +320,12 @@ class NeuMF(PairScoring):
     def _begin(self) -> NetworkTrainer:
         trainer = super()._begin()
         if self._given is not None:
-            network, own, share = self._pairs(), self.d, (self.alpha, 1.0 - self.alpha)
-            gmf, mlp = (model._pairs() for model in self._given)
-            for table, left, right in zip(network.tables, gmf.tables, mlp.tables, strict=True):
-                table.values[:, :own], table.values[:, own:] = left.values, right.values
-            head = len(network.parameters.values) - own - self.layers[-1] - 1
-            network.parameters.values[:head] = mlp.parameters.values[:head]
-            parts = [a * part.parameters.view("tower.h") for a, part in zip(share, (gmf, mlp), strict=True)]
-            network.parameters.view("tower.h")[...] = np.concatenate(parts)
-            biases = [a * part.parameters.view("tower.c") for a, part in zip(share, (gmf, mlp), strict=True)]
-            network.parameters.view("tower.c")[...] = biases[0] + biases[1]
+            network, fill, (gmf, mlp) = self._pairs(), self._pairs().runtime.fill, self._given
+            for table, name in zip(network.tables, ("items", "users"), strict=True):
+                fill(table.values, np.concatenate([gmf._host(name), mlp._host(name)], axis=1))
+            layers = mlp._pairs().parameters.names[:-2]
+            heads = self.alpha * gmf._host("tower.h"), (1.0 - self.alpha) * mlp._host("tower.h")
+            bias = self.alpha * gmf._host("tower.c") + (1.0 - self.alpha) * mlp._host("tower.c")
+            parts = [*(mlp._host(name).reshape(-1) for name in layers), *heads, bias]
+            fill(network.parameters.values, np.concatenate(parts))
         return trainer

@@ -58,6 +58,9 @@ class NcfModel(NetworkModel, VectorModel):
 
     # ---- training
 
+    def _has_kernels(self) -> bool:
+        return True
+
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
         d_product, widths = self._sizes()
         d = d_product + widths[0] // 2
@@ -94,11 +97,21 @@ class NcfModel(NetworkModel, VectorModel):
         assert isinstance(network, PairNetwork)
         return network
 
+    def _host(self, name: str) -> F32:
+        """Return the table "items" or "users", or a parameter such as "tower.h", in host memory."""
+        network = self._pairs()
+        tables = {"items": network.items, "users": network.users}
+        array = tables[name].values if name in tables else network.parameters.view(name)
+        if not network.runtime.on_device:
+            return array
+        copy: F32 = self._cached(f"host {name}", lambda: network.runtime.to_host(array))
+        return copy
+
     def _item_vectors(self) -> F32:
-        return self._pairs().items.values
+        return self._host("items")
 
     def _user_vectors(self) -> F32:
-        return self._pairs().users.values
+        return self._host("users")
 
     def _refuse_histories(self) -> NotSupportedError:
         mend = "resize(n_users) and train with partial_fit, or use a model that folds in, such as EASE or MultVAE"
@@ -119,25 +132,27 @@ class PairScoring(NcfModel):
         network, (n_users, n_items) = self._pairs(), self._shape()
         rows = np.arange(n_users, dtype=np.int32) if users is None else users
         seen, block = choice.pop("seen", None), max(1, _SCORES // max(1, n_items))
-        where: dict[str, Any] = {"device": self.device, "n_threads": self.n_threads, "check": False, "zeros": True}
+        where: dict[str, Any] = {"n_threads": self.n_threads, "check": False, "zeros": True}
+        where["device"] = network.runtime.device  # where the scores are
         ids, scores = np.empty((len(rows), n), np.int32), np.empty((len(rows), n), np.float32)
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
-            table = network.scores(network.users.values[part], network.items.values)
+            table = network.scores(self._host("users")[part], network.items.values)
             place = np.arange(len(part), dtype=np.int32)
             itself = Csr(np.arange(len(part) + 1, dtype=np.int64), place, None, len(part), len(part))
             own = None if seen is None else inputs.take_rows(seen, start + place)
             found = ops.product_topk(itself, table, n, seen=own, **where, **choice)
-            ids[start : start + block], scores[start : start + block] = found
+            ids[start : start + block], scores[start : start + block] = map(network.runtime.to_host, found)
         return Recommendations(ids, scores)
 
     def score(self, users: ArrayLike, items: ArrayLike | None = None) -> F32:
         """Return the scores of items for users; see ``Recommender.score``."""
         n_users, n_items = self._shape()
         user_ids, one = inputs.check_ids(users, n_users, "users")
-        chosen: Any = slice(None) if items is None else inputs.check_ids(items, n_items, "items")[0]
+        chosen = None if items is None else inputs.check_ids(items, n_items, "items")[0]
         network = self._pairs()
-        scores: F32 = network.scores(network.users.values[user_ids], network.items.values[chosen])
+        rows = self._host("users")[user_ids], network.items.values if items is None else self._host("items")[chosen]
+        scores: F32 = network.runtime.to_host(network.scores(*rows))
         return scores[0] if one else scores
 
     def predict(self, users: ArrayLike, items: ArrayLike) -> Any:
@@ -161,8 +176,8 @@ class PairScoring(NcfModel):
 
     def _through(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> Array:
         """Return the scores of pairs, layer by layer."""
-        network, (d_product, widths) = self._pairs(), self._sizes()
-        p, q, view = network.users.values[users], network.items.values[items], network.parameters.view
+        (d_product, widths), view = self._sizes(), self._host
+        p, q = view("users")[users], view("items")[items]
         z = np.concatenate([p[:, d_product:], q[:, d_product:]], axis=1)
         for layer in range(1, len(widths)):
             z = z @ view(f"tower.w{layer}") + view(f"tower.b{layer}")

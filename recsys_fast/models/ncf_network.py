@@ -114,18 +114,21 @@ class PairNetwork(Network):
         super().__init__(tables[0], {"tower": tower}, None, optimizer, runtime, seed=seed, tables=tables[1:])
         self.users, self.tower, self.dropout, self.k = tables[1], tower, dropout, n_negatives
         self.seen, self.cdf, self.activation = seen, cdf, activation_number(activation)
-        self.widths = np.array(tower.widths, np.int64)
+        self.widths = runtime.upload(np.array(tower.widths, np.int64))
 
     def n_rows(self, batch: Any) -> int:
         """Return the number of pairs."""
         return len(batch.items) * (1 + self.k)
 
     def pairs(self, batch: Positives) -> I32:
-        """Return the items of a step, ``(n, 1 + k)``: the positive, and items that the user has not (-1: has all)."""
+        """Return the items of a step, ``(n, 1 + k)``: the positive, and items that the user has not (-1: has all).
+
+        They are drawn in host memory.
+        """
         n = len(batch.items)
-        ids = self.runtime.take(self, "ids", (n, 1 + self.k), np.int32)
-        drawn = self.runtime.take(self, "negatives", (n, self.k), np.int32)
-        self.runtime.run(
+        ids = self.runtime.take(self, "ids", (n, 1 + self.k), np.int32, host=True)
+        drawn = self.runtime.take(self, "negatives", (n, self.k), np.int32, host=True)
+        self.runtime.run_on_host(
             "sample_negatives", drawn, batch.users, self.seen.row_ptr, self.seen.col_idx, self.cdf, self.seen.n_cols,
             self.seed ^ _NEGATIVES, self.steps,
         )  # fmt: skip
@@ -134,30 +137,34 @@ class PairNetwork(Network):
 
     def step(self, batch: Positives) -> tuple[float, int]:
         """Move everything by the gradient of the pairs' mean loss; return the loss as a sum, and their number."""
-        ids = self.pairs(batch)
-        n_terms = int(np.count_nonzero(ids >= 0))
+        drawn = self.pairs(batch)
+        n_terms = int(np.count_nonzero(drawn >= 0))
+        ids, users = self.runtime.upload(drawn), self.runtime.upload(batch.users)
         for table in self.tables:
             table.begin()
         dusers = self.runtime.take(self, "dusers", (len(ids), self.items.d))
         ditems = self.runtime.take(self, "ditems", (ids.size, self.items.d))
         loss: float = self.runtime.run(
-            "ncf_loss", dusers, ditems, self.parameters.gradients, self.users.values, self.items.values, batch.users,
+            "ncf_loss", dusers, ditems, self.parameters.gradients, self.users.values, self.items.values, users,
             ids, self.parameters.values, self.widths, self.tower.d_product, self.activation, self.dropout, self.seed,
             self.steps, self.tower.site, 1.0 / max(1, n_terms),
         )  # fmt: skip
         self.items.add_inputs(ids.reshape(-1), ditems)
-        self.users.add_inputs(batch.users, dusers)
+        self.users.add_inputs(users, dusers)
         for table in self.tables:
             table.finish()
         self.optimizer.step(self.parameters, self.tables, self.steps)
         self.steps += 1
         return loss, n_terms
 
-    def scores(self, users: NDArray[Any], items: Array) -> Array:
-        """Return the scores of users' rows and items' rows, ``(len(users), len(items))``."""
-        out = np.empty((len(users), len(items)), self.runtime.dtype)
+    def scores(self, users: Array, items: Array) -> Array:
+        """Return the scores of users' rows and items' rows, ``(len(users), len(items))``, where the runtime computes.
+
+        Rows are contiguous, in host memory or there.
+        """
+        out = self.runtime.empty(len(users), len(items))
         self.runtime.run(
-            "ncf_scores", out, np.ascontiguousarray(users), np.ascontiguousarray(items), self.parameters.values,
+            "ncf_scores", out, users, items, self.parameters.values,
             self.widths, self.tower.d_product, self.activation,
         )  # fmt: skip
         return out

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys_fast import backend
 from recsys_fast.data.epoch_random import EpochRandom
 from recsys_fast.models import inputs
 from recsys_fast.ops.unchecked import run_unchecked
@@ -108,11 +110,21 @@ class SkipgramEpochs:
         return max(1.0, min(mean, self.window + 1 if self.model.reduced else 2 * self.window))
 
     def placed(self) -> SkipgramEpochs:
-        """Return itself: there is no kernel for another device."""
-        return self
+        """Return the same with copies of all arrays on the model's device; itself on the CPU."""
+        if not backend.resolve_device(self.model.device).startswith("cuda"):
+            return self
+        asarray, there = backend.arrays(self.model.device).asarray, copy.copy(self)
+        there.tables = asarray(self.tables[0]), asarray(self.tables[1])
+        there.keep, there.cdf, there.moves = map(asarray, (self.keep, self.cdf, self.moves))
+        if not self.shuffled:  # which happens in host memory
+            there.row_ptr, there.ids = asarray(self.row_ptr), asarray(self.ids)
+        return there
 
-    def fetch(self, tables: Any) -> None:
-        """Do nothing: the tables are the model's."""
+    def fetch(self, tables: tuple[F32, F32]) -> None:
+        """Copy the tables of ``placed()`` back into ``tables``."""
+        if self.tables is not tables:
+            for target, source in zip(tables, self.tables, strict=True):
+                np.copyto(target, backend.arrays(self.model.device).to_host(source))
 
     def run(self, epoch: int) -> tuple[float, int, int]:
         """Train one epoch; return the sum of the loss, the number of pairs, and 0."""

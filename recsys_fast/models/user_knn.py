@@ -39,7 +39,7 @@ class UserKNN(ProductModel):
         shrinkage: added to the denominator, so that similarities of few common items count less; 0 with "bm25".
         bm25_k1: saturation of "bm25".
         bm25_b: how much "bm25" discounts users with long histories, 0 to 1.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
 
     Attributes:

@@ -8,10 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_integer, as_record
-from recsys_fast.ops.block_arguments import ACTIVATIONS, NO_ROWS, as_choice, as_rows, as_vector
-from recsys_fast.ops.topk import as_out
+from recsys_fast.ops.block_arguments import (
+    ACTIVATIONS,
+    NO_ROWS,
+    as_choice,
+    as_result,
+    as_rows,
+    as_vector,
+    new_rows,
+)
+from recsys_fast.ops.gram import home
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -121,7 +130,7 @@ def as_images(x: ArrayLike, name: str = "x", shape: tuple[int, ...] | None = Non
         TypeError: not real numbers.
         ValueError: another shape, or not finite.
     """
-    given = np.asarray(x)
+    given = home(x).asarray(x) if on_device(x) else np.asarray(x)
     if given.ndim != 4 or 0 in given.shape[1:] or (shape is not None and given.shape != shape):
         expected = "(n, height, width, channels), none 0" if shape is None else str(shape)
         raise ValueError(message(f"shape of {name}", given.shape, expected))
@@ -129,11 +138,11 @@ def as_images(x: ArrayLike, name: str = "x", shape: tuple[int, ...] | None = Non
 
 
 def _as_layer(x: ArrayLike, w: ArrayLike, stride: Any, padding: str, pool: Any) -> tuple[F32, F32, ConvShape]:
-    images, weights = as_images(x), np.asarray(w)
+    images, weights = as_images(x), home(w).asarray(w) if on_device(w) else np.asarray(w)
     if weights.ndim != 4 or 0 in weights.shape or weights.shape[2] != images.shape[3]:
         raise ValueError(message("shape of w", weights.shape, f"(kernel_h, kernel_w, {images.shape[3]}, d), none 0"))
     shape = conv_shape(images.shape[1:], weights.shape[:2], stride, padding, pool)
-    return images, as_rows(weights.reshape(-1, weights.shape[3]), "w"), shape
+    return images, as_rows(weights.reshape(int(np.prod(weights.shape[:3])), weights.shape[3]), "w"), shape
 
 
 def _check_activation(activation: str, shape: ConvShape) -> int:
@@ -185,13 +194,14 @@ def conv2d_forward(
         ValueError: shapes do not fit, a number is not finite, a size below 1, an unknown word, GELU with ``pool``, or
             ``out`` shares memory with an input.
     """
+    device = backend.place(device, x=x, w=w, b=b, out=out)
     images, weights, shape = _as_layer(x, w, stride, padding, pool)
     kind, d = _check_activation(activation, shape), weights.shape[1]
     n, bias = len(images), as_vector(b, "b", d)
-    y = as_out(out, "out", (n, *shape.pooled, d), np.float32, (images, weights, bias))
+    y = as_result(out, (n, *shape.pooled, d), images, (images, weights, bias))
     rows = y.reshape(n, shape.pooled[0] * shape.pooled[1] * d)
-    pre = np.empty_like(rows) if activation in _NEED_PRE else NO_ROWS
-    argmax = np.empty(rows.shape, np.uint8) if shape.pool_h * shape.pool_w > 1 else NO_PLACES
+    pre = new_rows(images, *rows.shape) if activation in _NEED_PRE else NO_ROWS
+    argmax = home(images).empty(rows.shape, np.uint8) if shape.pool_h * shape.pool_w > 1 else NO_PLACES
     given = images.reshape(n, int(np.prod(images.shape[1:])))
     threads = backend.resolve_threads(n_threads)
     backend.get(device).conv2d_forward(rows, pre, argmax, given, weights, bias, *shape, kind, threads)
@@ -232,6 +242,7 @@ def conv2d_backward(
         TypeError: an array holds no real numbers, or ``saved`` is something else.
         ValueError: shapes do not fit, a number is not finite, or as ``conv2d_forward``.
     """
+    device = backend.place(device, dy=dy, y=y, x=x, w=w)
     images, weights, shape = _as_layer(x, w, stride, padding, pool)
     as_record(saved, "saved", ConvSaved, "the second result of conv2d_forward")
     kind, d, n = _check_activation(activation, shape), weights.shape[1], len(images)
@@ -244,10 +255,10 @@ def conv2d_backward(
         if saved.argmax.shape != result or saved.argmax.dtype != np.uint8:
             got = f"{saved.argmax.dtype} {saved.argmax.shape}"
             raise ValueError(message("argmax of saved", got, f"uint8 {result}", "pass what conv2d_forward returned"))
-        argmax = np.ascontiguousarray(saved.argmax).reshape(flat)
+        argmax = home(saved.argmax).asarray(saved.argmax).reshape(flat)
     width = int(np.prod(images.shape[1:]))
-    dx = np.empty((n, width), np.float32) if want_dx else NO_ROWS
-    dw, db = np.empty_like(weights), np.empty(d, np.float32)
+    dx = new_rows(images, n, width) if want_dx else NO_ROWS
+    dw, db = new_rows(images, *weights.shape), new_rows(images, d)
     backend.get(device).conv2d_backward(
         dx, dw, db, *given, before, argmax, images.reshape(n, width), weights, *shape, kind,
         backend.resolve_threads(n_threads),

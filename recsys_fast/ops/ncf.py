@@ -16,9 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.arguments import as_indices, as_integer, as_number
-from recsys_fast.ops.block_arguments import F32, I64, as_choice, as_dropout, as_rows, as_vector
-from recsys_fast.ops.topk import as_out
+from recsys_fast.ops.arguments import as_indices, as_integer, as_number, on_host
+from recsys_fast.ops.block_arguments import (
+    F32,
+    I64,
+    as_choice,
+    as_dropout,
+    as_result,
+    as_rows,
+    as_vector,
+    new_rows,
+)
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
 _NUMBERS = (0, 2, 3, 4)  # by which backends know them
@@ -112,17 +120,18 @@ def ncf_loss(
         ValueError: shapes that do not fit each other, numbers that are not finite, an unknown activation.
         IndexError: a user or an item out of range.
     """
+    device = backend.place(device, users=users, items=items, params=params)
     user_rows, item_rows, given, sizes, product = _as_network(users, items, params, widths, d_product)
-    drawn = np.asarray(item_ids)
+    drawn = on_host(item_ids)
     if drawn.ndim != 2 or drawn.shape[1] < 1:
         raise ValueError(message("shape of item_ids", drawn.shape, "(n, 1 or more)"))
-    whom = as_indices(np.asarray(user_ids), "user_ids", 0, len(user_rows))
+    whom = as_indices(user_ids, "user_ids", 0, len(user_rows))
     if whom.shape != (len(drawn),):
         raise ValueError(message("shape of user_ids", whom.shape, f"({len(drawn)},), one per row of item_ids"))
     what = as_indices(drawn.reshape(-1), "item_ids", -1, len(item_rows)).reshape(drawn.shape)
     d, mode = user_rows.shape[1], (activation_number(activation), *as_dropout(dropout, seed, step, site))
-    dusers, ditems = np.empty((len(whom), d), np.float32), np.empty((what.size, d), np.float32)
-    dparams = np.empty_like(given)
+    dusers, ditems = new_rows(user_rows, len(whom), d), new_rows(user_rows, what.size, d)
+    dparams = new_rows(given, *given.shape)
     loss = backend.get(device).ncf_loss(
         dusers, ditems, dparams, user_rows, item_rows, whom, what, given, sizes, product, *mode,
         as_number(scale, "scale", None), backend.resolve_threads(n_threads),
@@ -157,8 +166,9 @@ def ncf_scores(
         ValueError: shapes that do not fit each other, numbers that are not finite, an unknown activation; ``out`` of
             another shape, not contiguous or sharing memory with an input.
     """
+    device = backend.place(device, users=users, items=items, params=params, out=out)
     user_rows, item_rows, given, sizes, product = _as_network(users, items, params, widths, d_product)
-    scores = as_out(out, "out", (len(user_rows), len(item_rows)), np.float32, (user_rows, item_rows, given))
+    scores = as_result(out, (len(user_rows), len(item_rows)), user_rows, (user_rows, item_rows, given))
     backend.get(device).ncf_scores(
         scores, user_rows, item_rows, given, sizes, product, activation_number(activation),
         backend.resolve_threads(n_threads),

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_indices, as_integer
-from recsys_fast.ops.block_arguments import as_choice
+from recsys_fast.ops.block_arguments import as_choice, as_result, new_rows
 from recsys_fast.ops.conv2d import POOLS, as_images, as_pair
-from recsys_fast.ops.topk import as_out
+from recsys_fast.ops.gram import home
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -71,12 +71,13 @@ def pool_forward(
         ValueError: another shape, a number is not finite, a size below 1, a window larger than the image, or an unknown
             kind.
     """
+    device = backend.place(device, x=x, out=out)
     images = as_images(x)
     *shape, high, wide = pool_shape(images.shape[1:], window, stride)
     average = as_choice(kind, "kind", POOLS)
     n, channels = len(images), images.shape[3]
-    y = as_out(out, "out", (n, high, wide, channels), np.float32, (images,))
-    argmax = _NO_PLACES if average else np.empty((n, high * wide * channels), np.int32)
+    y = as_result(out, (n, high, wide, channels), images, (images,))
+    argmax = _NO_PLACES if average else home(images).empty((n, high * wide * channels), np.int32)
     rows = images.reshape(n, shape[0] * shape[1] * channels), y.reshape(n, high * wide * channels)
     threads = backend.resolve_threads(n_threads)
     backend.get(device).pool_forward(rows[1], argmax, rows[0], *shape, average, threads)
@@ -114,14 +115,15 @@ def pool_backward(
         raise ValueError(message("image", image, "(height, width, channels), each at least 1"))
     *shape, high, wide = pool_shape((sizes[0], sizes[1], sizes[2]), window, stride)
     average = as_choice(kind, "kind", POOLS)
-    n, whole = len(np.atleast_1d(np.asarray(dy))), shape[0] * shape[1] * shape[2]
+    device = backend.place(device, dy=dy)
+    n, whole = np.shape(dy)[0] if np.ndim(dy) else 1, shape[0] * shape[1] * shape[2]
     rows = as_images(dy, "dy", (n, high, wide, sizes[2])).reshape(n, high * wide * sizes[2])
     places = _NO_PLACES
     if not average:
         if np.shape(argmax) != (n, high, wide, sizes[2]):
             raise ValueError(message("shape of argmax", np.shape(argmax), f"{(n, high, wide, sizes[2])}"))
         places = as_indices(argmax, "argmax", 0, whole).reshape(rows.shape)
-    dx = np.empty((n, whole), np.float32)
+    dx = new_rows(rows, n, whole)
     threads = backend.resolve_threads(n_threads)
     backend.get(device).pool_backward(dx, rows, places, *shape, average, threads)
     return dx.reshape(n, *sizes)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import as_number
 from recsys_fast.ops.csr import Csr, as_csr
@@ -59,10 +60,11 @@ def product_topk(
         col_norms: ``(n_cols,)``, likewise.
         shrinkage: at least 0.
         zeros: whether columns of score 0 may be returned (recommendation) or not (neighbours).
-        out: (ids, scores) to write into: contiguous int32 and float32 ``(m, n)``, apart from the inputs.
+        out: (ids, scores) to write into: contiguous int32 and float32 ``(m, n)``, apart from the inputs. On a GPU if a
+            dense ``b`` is there; the results are where ``out`` or a dense ``b`` lies.
         check: validate ``a`` and ``b`` first. Without it they have to be what ``as_csr`` (or a finite float32 table)
             returns: a damaged ``Csr`` is then not found, and crashes.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: number of threads; the result does not depend on it.
 
     Returns:
@@ -75,8 +77,12 @@ def product_topk(
             ``out`` shares memory with an input.
         IndexError: an id in ``include`` or ``exclude`` outside 0 .. n_cols - 1.
     """
+    if out is not None and (not isinstance(out, tuple) or len(out) != 2):
+        raise TypeError(message("out", type(out).__name__, "a tuple (ids, scores)"))
+    given, dense = out if out is not None else (None, None), not _is_sparse(b)
+    device = backend.place(device, b=b if dense else None, **{"out[0]": given[0], "out[1]": given[1]})
     left = _sparse(a, "a", check, device, n_threads)
-    right = _sparse(b, "b", check, device, n_threads) if _is_sparse(b) else as_factors(b, "b", check)
+    right = as_factors(b, "b", check) if dense else _sparse(b, "b", check, device, n_threads)
     (m, k), (k_right, n_cols) = left.shape, right.shape
     if k != k_right:
         got = f"a of {left.shape}, b of {right.shape}"
@@ -89,15 +95,18 @@ def product_topk(
     mode = _MODES[normalize]
     rows, cols = _norms(row_norms, "row_norms", mode, m), _norms(col_norms, "col_norms", mode, n_cols)
     penalty = as_number(shrinkage, "shrinkage")
-    if out is not None and (not isinstance(out, tuple) or len(out) != 2):
-        raise TypeError(message("out", type(out).__name__, "a tuple (ids, scores)"))
     entries = left.row_ptr, left.col_idx, left.or_empty()
     others = (right.row_ptr, right.col_idx, right.or_empty()) if isinstance(right, Csr) else (right,)
     inputs = (*entries, *others, seen_row_ptr, seen_col_idx, rows, cols)
-    ids = as_out(out[0] if out else None, "out[0]", (m, n), np.int32, inputs)
-    scores = as_out(out[1] if out else None, "out[1]", (m, n), np.float32, (*inputs, ids))
+    arrays = backend.arrays("cuda" if on_device(right) or on_device(given[0]) else "numba")
+    if out is None:
+        ids, scores = arrays.empty((m, n), np.int32), arrays.empty((m, n), np.float32)
+    else:
+        ids = as_out(out[0], "out[0]", (m, n), np.int32, inputs)
+        scores = as_out(out[1], "out[1]", (m, n), np.float32, (*inputs, ids))
     if candidates is not None and not len(candidates):  # to the backend an empty array means every column
-        ids[...], scores[...] = -1, -np.inf
+        ids[...] = arrays.asarray(np.full((m, n), -1, np.int32))
+        scores[...] = arrays.asarray(np.full((m, n), -np.inf, np.float32))
         return ids, scores
     chosen = _NO_IDS if candidates is None else candidates
     threads = backend.resolve_threads(n_threads)

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
-from recsys_fast.ops.arguments import as_indices, as_integer, as_number
+from recsys_fast.ops.arguments import as_indices, as_integer, as_number, on_host
+from recsys_fast.ops.gram import all_finite
 from recsys_fast.ops.negatives import as_weights, counter
 from recsys_fast.ops.topk import as_out
 
@@ -61,7 +62,7 @@ def skipgram_epoch(
     start; their steps are added up in order. The result does not depend on the number of threads.
 
     Args:
-        vectors: ``(n, d) float32``, C-contiguous: the vectors that are wanted; trained in place.
+        vectors: ``(n, d) float32``, C-contiguous: the vectors that are wanted; trained in place, where they lie.
         contexts: ``(n, d) float32``: those of tokens as partners; trained in place.
         row_ptr: ``(n_rows + 1,)`` integers; row r is ``ids[row_ptr[r]:row_ptr[r + 1]]``.
         ids: ``(row_ptr[-1],)`` integers from 0 to n - 1.
@@ -90,13 +91,14 @@ def skipgram_epoch(
         ValueError: shapes that do not fit, tables that are not finite, a number out of its range.
         IndexError: an id out of range.
     """
+    device = backend.place(device, vectors=vectors, contexts=contexts)
     if getattr(vectors, "ndim", 0) != 2:
         raise ValueError(message("dimensions of vectors", getattr(vectors, "ndim", 0), "2"))
-    shape = vectors.shape
-    as_out(vectors, "vectors", shape, np.float32, ())
-    as_out(contexts, "contexts", shape, np.float32, (vectors,))
+    shape = tuple(vectors.shape)
+    vectors = as_out(vectors, "vectors", shape, np.float32, ())
+    contexts = as_out(contexts, "contexts", shape, np.float32, (vectors,))
     for name, table in (("vectors", vectors), ("contexts", contexts)):
-        if not np.isfinite(table).all():
+        if not all_finite(table):
             raise ValueError(message(f"{name} hold NaN or infinity", expected="finite numbers"))
     n, _ = shape
     tokens = as_indices(ids, "ids", 0, n)
@@ -129,7 +131,7 @@ def _count(name: str, value: Any, low: int, high: int) -> int:
 
 
 def _as_row_ptr(row_ptr: ArrayLike, tokens: NDArray[np.int32]) -> NDArray[np.int64]:
-    rows = np.asarray(row_ptr)
+    rows = on_host(row_ptr)
     if tokens.ndim != 1 or rows.ndim != 1 or not len(rows):
         raise ValueError(message("dimensions of row_ptr and ids", (rows.ndim, tokens.ndim), "1, at least one element"))
     if rows.dtype.kind not in "iu":

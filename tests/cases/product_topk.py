@@ -156,4 +156,6 @@ CASES = [
     Case("bits, no zeros, seen", 150, 150, 1500, 20, "integer", density=0.15, zeros=False, seen=0.3),
     Case("long lists", 20, 100, 3000, 1500, "integer", "integer", 0.1),
     Case("crowds of equal scores", 20, 12, 5000, 30, density=0.3),
+    Case("columns of several panels", 5, 30, 34000, 40, "integer", "integer", 0.02, seen=0.1),
+    Case("panels, no zeros", 4, 30, 17000, 25, "ratings", "ratings", 0.01, mode="product", zeros=False),
 ]

@@ -28,7 +28,6 @@ MODELS = {
     "caser-nobody": rf.Caser(6, 2, 1, n_horizontal=2, n_vertical=0, user_vectors=False, n_epochs=1, random_state=0),
 }
 ELSEWHERE = {
-    "neumf": rf.NeuMF(n_epochs=1),
     "two-tower": rf.TwoTower(n_epochs=1),
 }
 DATA = sequences(12, 15, 8)

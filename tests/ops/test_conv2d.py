@@ -137,3 +137,24 @@ def test_refuses(device: str) -> None:
         ops.pool_backward(pooled, places + 100, (5, 6, 3), 2, device=device)
     with pytest.raises(ValueError, match="shape of dy"):
         ops.pool_backward(pooled[:, :1], places, (5, 6, 3), 2, device=device)
+
+
+@pytest.mark.cuda_emulated
+def test_arrays_on_the_device_stay_there(emulated_arrays: Any) -> None:
+    up = emulated_arrays.asarray
+    p = Conv2DCase("there", 3, (7, 8, 2), (3, 2), 5, padding="same", pool=2, activation="tanh").make()
+    how = p.options()
+    here = ops.conv2d_forward(p.x, p.w, p.b, **how)
+    there = ops.conv2d_forward(up(p.x), up(p.w), up(p.b), **how)
+    back = ops.conv2d_backward(p.dy, *here, p.x, p.w, **how)
+    found = ops.conv2d_backward(up(p.dy), *there, up(p.x), up(p.w), **how)
+    pooled, places = ops.pool_forward(up(p.x), 2)
+    expected, where = ops.pool_forward(p.x, 2)
+    dx = ops.pool_backward(pooled, places, (7, 8, 2), 2)
+    pairs = [(there[0], here[0]), (there[1].argmax, here[1].argmax), *zip(found, back, strict=True)]
+    pairs += [(pooled, expected), (places, where), (dx, ops.pool_backward(expected, where, (7, 8, 2), 2))]
+    for got, want in pairs:
+        assert emulated_arrays.is_array(got)
+        np.testing.assert_allclose(got.get(), want, atol=1e-5)
+    with pytest.raises(TypeError, match="x on the device and w"):
+        ops.conv2d_forward(up(p.x), p.w)

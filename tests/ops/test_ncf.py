@@ -207,3 +207,30 @@ def test_what_is_refused(device: str) -> None:
             ops.ncf_loss(*p, device=device, **option)
     with pytest.raises(ValueError, match="shape of out"):
         ops.ncf_scores(p.users, p.items, p.params, p.widths, 5, out=np.empty((9, 11), np.float32), device=device)
+
+
+@pytest.mark.cuda_emulated
+def test_arrays_on_the_device_stay_there(emulated_arrays: Any) -> None:
+    p, up = problem("neumf"), emulated_arrays.asarray
+    there = p._replace(users=up(p.users), items=up(p.items), params=up(p.params))
+    here, found = ops.ncf_loss(*p), ops.ncf_loss(*there)
+    assert found.loss == pytest.approx(here.loss, rel=1e-6)
+    for got, want in zip(found[1:], here[1:], strict=True):
+        np.testing.assert_allclose(got.get(), want, rtol=1e-5, atol=1e-5)
+    scores = ops.ncf_scores(there.users, there.items, there.params, p.widths, p.d_product)
+    want = ops.ncf_scores(p.users, p.items, p.params, p.widths, p.d_product)
+    np.testing.assert_allclose(scores.get(), want, rtol=1e-5, atol=1e-5)
+    with pytest.raises(TypeError, match="users on the device and items"):
+        ops.ncf_loss(*there._replace(items=p.items))
+
+
+@pytest.mark.cuda_emulated
+def test_layers_without_a_tower(emulated_arrays: Any) -> None:
+    """All columns are multiplied, and the layers see nothing but their biases."""
+    p = problem("gmf")
+    widths = (0, 3, 2)
+    params = np.random.default_rng(0).standard_normal(count_params(widths, 6)).astype(np.float32)
+    odd = p._replace(widths=widths, params=params)
+    here, there = (ops.ncf_loss(*odd, activation="tanh", device=device) for device in ("auto", "cuda"))
+    for got, want in zip(there, here, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

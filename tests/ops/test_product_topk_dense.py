@@ -94,3 +94,20 @@ def test_numbers_that_are_none_are_never_given(device: str) -> None:
     ids, scores = ops.product_topk(a, b, 4, check=False, device=device)
     assert ids.tolist() == [[2, 1, 4, -1], [0, 1, 2, 3]]
     assert scores[1].tolist() == [0.0] * 4
+
+
+@pytest.mark.cuda_emulated
+def test_arrays_on_the_device_stay_there(emulated_arrays: Any) -> None:
+    a, b = problem(SHAPES[1])
+    expected, there = ops.product_topk(a, b, 7), emulated_arrays.asarray(b)
+    found = ops.product_topk(a, there, 7)
+    out = emulated_arrays.empty((40, 7), np.int32), emulated_arrays.empty((40, 7), np.float32)
+    assert ops.product_topk(a, there, 7, out=out)[0] is out[0]
+    nothing = ops.product_topk(a, there, 7, include=[])
+    for place, want in enumerate(expected):
+        assert emulated_arrays.is_array(found[place])
+        np.testing.assert_array_equal(found[place].get(), want)
+        np.testing.assert_array_equal(out[place].get(), want)
+        assert (nothing[place].get() < 0).all()
+    with pytest.raises(TypeError, match=r"b on the device and out\[0\] \(ndarray\) in host memory"):
+        ops.product_topk(a, there, 7, out=expected)

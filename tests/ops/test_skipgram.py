@@ -95,3 +95,17 @@ def test_bad_arguments_are_named(name: str, device: str) -> None:
     arguments = {**tables, "row_ptr": [0, 2], "ids": [0, 1], **changed}
     with pytest.raises(kind, match=text):
         ops.skipgram_epoch(**arguments, device=device)
+
+
+@pytest.mark.cuda_emulated
+def test_tables_on_the_device_are_trained_where_they_lie(emulated_arrays: Any) -> None:
+    case = CASES["weighted"]
+    vectors, contexts, row_ptr, ids = make(case)
+    there = [emulated_arrays.asarray(table) for table in (vectors, contexts)]
+    got = ops.skipgram_epoch(*there, emulated_arrays.asarray(row_ptr), emulated_arrays.asarray(ids), **case.options)
+    want = ops.skipgram_epoch(vectors, contexts, row_ptr, ids, **case.options)
+    assert (got.n_pairs, got.loss) == (want.n_pairs, pytest.approx(want.loss, rel=1e-5))
+    for table, expected in zip(there, (vectors, contexts), strict=True):
+        np.testing.assert_allclose(table.get(), expected, atol=1e-5)
+    with pytest.raises(TypeError, match="vectors on the device and contexts"):
+        ops.skipgram_epoch(there[0], contexts, row_ptr, ids)

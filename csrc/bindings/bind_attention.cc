@@ -35,7 +35,7 @@ struct Saved {
   }
 };
 
-AttentionShape read_shape(Arguments& args, const Array<const int64_t>& row_ptr, const Rows<const float>& x) {
+AttentionShape read_attention_shape(Arguments& args, const Array<const int64_t>& row_ptr, const Rows<const float>& x) {
   check_row_ptr(row_ptr, x.n);
   AttentionShape s{};
   s.row_ptr = row_ptr.data();
@@ -49,7 +49,7 @@ AttentionShape read_shape(Arguments& args, const Array<const int64_t>& row_ptr, 
   return s;
 }
 
-void forward(const py::args& positional) {
+void run_attention_forward(const py::args& positional) {
   Arguments args(positional, 24);
   const Array<float> y(args.next(), "y");
   const Saved<float> saved{{args.next(), "qkv"},
@@ -62,7 +62,7 @@ void forward(const py::args& positional) {
   const Parameters<const float> parameters{{args.next(), "gamma"}, {args.next(), "beta"},  {args.next(), "w_qkv"},
                                            {args.next(), "b_qkv"}, {args.next(), "w_out"}, {args.next(), "b_out"}};
   const auto rows = x.rows("dimensions of x");
-  AttentionShape s = read_shape(args, row_ptr, rows);
+  AttentionShape s = read_attention_shape(args, row_ptr, rows);
   s.eps = args.next_as<float>();
   s.masks = read_masks(args);
   const int n_threads = args.next_as<int>();
@@ -72,7 +72,7 @@ void forward(const py::args& positional) {
   without_gil([&] { attention_block_forward<Device>(s, p, x.data(), y.data(), kept, n_threads); });
 }
 
-void backward(const py::args& positional) {
+void run_attention_backward(const py::args& positional) {
   Arguments args(positional, 28);
   const Array<float> dx(args.next(), "dx");
   const Parameters<float> gradients{{args.next(), "dgamma"}, {args.next(), "dbeta"},  {args.next(), "dw_qkv"},
@@ -88,7 +88,7 @@ void backward(const py::args& positional) {
   const Array<const float> gamma(args.next(), "gamma"), beta(args.next(), "beta");
   const Array<const float> w_qkv(args.next(), "w_qkv"), w_out(args.next(), "w_out");
   const auto rows = x.rows("dimensions of x");
-  AttentionShape s = read_shape(args, row_ptr, rows);
+  AttentionShape s = read_attention_shape(args, row_ptr, rows);
   s.masks = read_masks(args);
   const int n_threads = args.next_as<int>();
   check_size("size of dx", dx.size(), x.size());
@@ -105,7 +105,7 @@ void backward(const py::args& positional) {
   without_gil([&] { attention_block_backward<Device>(s, p, x.data(), kept, dy.data(), dx.data(), sums, n_threads); });
 }
 
-void step(const py::args& positional) {
+void run_attention_step(const py::args& positional) {
   Arguments args(positional, 15);
   const Array<float> y(args.next(), "y"), keys(args.next(), "keys"), values(args.next(), "values");
   const Array<const float> x(args.next(), "x");
@@ -130,9 +130,9 @@ void step(const py::args& positional) {
 }  // namespace
 
 void bind_attention(py::module_& m) {
-  m.def("attention_block_forward", &forward);
-  m.def("attention_block_backward", &backward);
-  m.def("attention_block_step", &step);
+  m.def("attention_block_forward", &run_attention_forward);
+  m.def("attention_block_backward", &run_attention_backward);
+  m.def("attention_block_step", &run_attention_step);
 }
 
 }  // namespace recsys_fast::bindings

@@ -5,15 +5,9 @@
 namespace recsys_fast::bindings {
 namespace {
 
-Activation activation_of(int activation) {
-  if (activation < 0 || activation > 5 || needs_argument(static_cast<Activation>(activation))) {
-    throw ShapeError("activation", activation, 4);
-  }
-  return static_cast<Activation>(activation);
-}
-
-void forward(const py::object& y, const py::object& row_ptr, const py::object& col_idx, const py::object& values,
-             const py::object& table, const py::object& b, int activation, int n_threads) {
+void run_csr_dense_forward(const py::object& y, const py::object& row_ptr, const py::object& col_idx,
+                           const py::object& values, const py::object& table, const py::object& b, int activation,
+                           int n_threads) {
   const Array<float> out(y, "y");
   const Array<const float> table_array(table, "table"), bias(b, "b");
   const auto into = out.rows("dimensions of y");
@@ -27,9 +21,10 @@ void forward(const py::object& y, const py::object& row_ptr, const py::object& c
   without_gil([&] { csr_dense_forward<Device>(into, x.view(), rows, bias_data, kind, n_threads); });
 }
 
-void backward(const py::object& drows, const py::object& dbias, const py::object& db, const py::object& g,
-              const py::object& dy, const py::object& y, const py::object& row_ptr, const py::object& values,
-              const py::object& entry_ptr, const py::object& entries, int activation, int n_threads) {
+void run_csr_dense_backward(const py::object& drows, const py::object& dbias, const py::object& db, const py::object& g,
+                            const py::object& dy, const py::object& y, const py::object& row_ptr,
+                            const py::object& values, const py::object& entry_ptr, const py::object& entries,
+                            int activation, int n_threads) {
   const Array<float> out(drows, "drows"), out_bias(dbias, "dbias"), out_b(db, "db"), out_g(g, "g");
   const Array<const float> given(dy, "dy"), result(y, "y");
   const Array<const int64_t> ptr(entry_ptr, "entry_ptr");
@@ -69,8 +64,8 @@ void scale(const py::object& out, const py::object& row_ptr, const py::object& c
 }  // namespace
 
 void bind_csr_dense(py::module_& m) {
-  m.def("csr_dense_forward", &forward);
-  m.def("csr_dense_backward", &backward);
+  m.def("csr_dense_forward", &run_csr_dense_forward);
+  m.def("csr_dense_backward", &run_csr_dense_backward);
   m.def("csr_scale", &scale);
 }
 

@@ -3,15 +3,6 @@
 #include "ops/dense.h"
 
 namespace recsys_fast::bindings {
-namespace {
-
-Activation activation_of(int activation) {
-  if (activation < 0 || activation > 5) throw ShapeError("activation", activation, 5);
-  return static_cast<Activation>(activation);
-}
-
-}  // namespace
-
 void bind_dense(py::module_& m) {
   m.def("dense_forward",
         [](const py::object& y, const py::object& pre, const py::object& x, const py::object& w, const py::object& b,

@@ -19,9 +19,9 @@ Places places_of(const Array<const int64_t>& row_ptr, int64_t n_rows, int64_t n_
   return places;
 }
 
-void forward(const py::object& out, const py::object& table, const py::object& positions, const py::object& ids,
-             const py::object& row_ptr, float scale, bool from_end, float rate, uint64_t seed, uint32_t step,
-             uint32_t site, int n_threads) {
+void run_embedding_forward(const py::object& out, const py::object& table, const py::object& positions,
+                           const py::object& ids, const py::object& row_ptr, float scale, bool from_end, float rate,
+                           uint64_t seed, uint32_t step, uint32_t site, int n_threads) {
   const Array<float> out_array(out, "out");
   const Array<const float> table_array(table, "table"), positions_array(positions, "positions");
   const Array<const int32_t> id_array(ids, "ids");
@@ -39,8 +39,9 @@ void forward(const py::object& out, const py::object& table, const py::object& p
   });
 }
 
-void backward(const py::object& dout, const py::object& dpositions, const py::object& row_ptr, float scale,
-              bool from_end, float rate, uint64_t seed, uint32_t step, uint32_t site, int n_threads) {
+void run_embedding_backward(const py::object& dout, const py::object& dpositions, const py::object& row_ptr,
+                            float scale, bool from_end, float rate, uint64_t seed, uint32_t step, uint32_t site,
+                            int n_threads) {
   const Array<float> dout_array(dout, "dout"), positions_array(dpositions, "dpositions");
   const Array<const int64_t> row_ptr_array(row_ptr, "row_ptr");
   const auto rows = dout_array.rows("dimensions of dout");
@@ -54,8 +55,8 @@ void backward(const py::object& dout, const py::object& dpositions, const py::ob
 }  // namespace
 
 void bind_embedding(py::module_& m) {
-  m.def("embedding_forward", &forward);
-  m.def("embedding_backward", &backward);
+  m.def("embedding_forward", &run_embedding_forward);
+  m.def("embedding_backward", &run_embedding_backward);
   m.def("dropout_apply",
         [](const py::object& x, float rate, uint64_t seed, uint32_t step, uint32_t site, int n_threads) {
           const Array<float> array(x, "x");

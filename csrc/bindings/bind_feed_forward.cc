@@ -30,7 +30,7 @@ FeedForwardSaved<T> read_saved(const FeedForwardShape& s, const Array<T>& hidden
   return {hidden.data(), stats.data(), mid.data()};
 }
 
-FeedForwardShape read_shape(Arguments& args, const Rows<const float>& x, const Array<const float>& w1) {
+FeedForwardShape read_feed_forward_shape(Arguments& args, const Rows<const float>& x, const Array<const float>& w1) {
   FeedForwardShape s{};
   s.n_rows = x.n;
   s.d = x.d;
@@ -40,13 +40,13 @@ FeedForwardShape read_shape(Arguments& args, const Rows<const float>& x, const A
   return s;
 }
 
-void forward(const py::args& positional) {
+void run_feed_forward_forward(const py::args& positional) {
   Arguments args(positional, 20);
   const Array<float> y(args.next(), "y"), hidden(args.next(), "hidden"), stats(args.next(), "stats");
   const Array<float> mid(args.next(), "mid");
   const Array<const float> x(args.next(), "x"), gamma(args.next(), "gamma"), beta(args.next(), "beta");
   const Array<const float> w1(args.next(), "w1"), b1(args.next(), "b1"), w2(args.next(), "w2"), b2(args.next(), "b2");
-  FeedForwardShape s = read_shape(args, x.rows("dimensions of x"), w1);
+  FeedForwardShape s = read_feed_forward_shape(args, x.rows("dimensions of x"), w1);
   s.eps = args.next_as<float>();
   s.masks = read_masks(args);
   const int n_threads = args.next_as<int>();
@@ -56,14 +56,14 @@ void forward(const py::args& positional) {
   without_gil([&] { feed_forward_block_forward<Device>(s, p, x.data(), y.data(), saved, n_threads); });
 }
 
-void backward(const py::args& positional) {
+void run_feed_forward_backward(const py::args& positional) {
   Arguments args(positional, 24);
   const Array<float> dx(args.next(), "dx"), dgamma(args.next(), "dgamma"), dbeta(args.next(), "dbeta");
   const Array<float> dw1(args.next(), "dw1"), db1(args.next(), "db1"), dw2(args.next(), "dw2"), db2(args.next(), "db2");
   const Array<const float> dy(args.next(), "dy"), hidden(args.next(), "hidden"), stats(args.next(), "stats");
   const Array<const float> mid(args.next(), "mid"), x(args.next(), "x"), gamma(args.next(), "gamma");
   const Array<const float> beta(args.next(), "beta"), w1(args.next(), "w1"), w2(args.next(), "w2");
-  FeedForwardShape s = read_shape(args, x.rows("dimensions of x"), w1);
+  FeedForwardShape s = read_feed_forward_shape(args, x.rows("dimensions of x"), w1);
   s.masks = read_masks(args);
   const int n_threads = args.next_as<int>();
   check_size("size of dx", dx.size(), x.size());
@@ -118,8 +118,8 @@ void norm_backward(const py::object& dx, const py::object& dgamma, const py::obj
 }  // namespace
 
 void bind_feed_forward(py::module_& m) {
-  m.def("feed_forward_block_forward", &forward);
-  m.def("feed_forward_block_backward", &backward);
+  m.def("feed_forward_block_forward", &run_feed_forward_forward);
+  m.def("feed_forward_block_backward", &run_feed_forward_backward);
   m.def("layer_norm_forward", &norm_forward);
   m.def("layer_norm_backward", &norm_backward);
 }

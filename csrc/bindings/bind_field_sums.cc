@@ -14,9 +14,10 @@ FieldSums how_of(const Array<const int32_t>& fields, int64_t n_fields, bool line
 
 Rows<const float> constant(Rows<float> rows) { return {rows.data, rows.n, rows.d}; }
 
-void forward(const py::object& x, const py::object& sums, const py::object& score, const py::object& row_ptr,
-             const py::object& col_idx, const py::object& values, const py::object& table, const py::object& fields,
-             int64_t n_fields, bool linear, bool pairs, int n_threads) {
+void run_field_sums_forward(const py::object& x, const py::object& sums, const py::object& score,
+                            const py::object& row_ptr, const py::object& col_idx, const py::object& values,
+                            const py::object& table, const py::object& fields, int64_t n_fields, bool linear,
+                            bool pairs, int n_threads) {
   const Array<float> x_array(x, "x"), sums_array(sums, "sums"), score_array(score, "score"),
       table_array(table, "table");
   const Array<const int32_t> field_array(fields, "fields");
@@ -33,10 +34,11 @@ void forward(const py::object& x, const py::object& sums, const py::object& scor
   });
 }
 
-void backward(const py::object& drows, const py::object& features, const py::object& entry_ptr,
-              const py::object& entries, const py::object& entry_rows, const py::object& values, const py::object& dx,
-              const py::object& dscore, const py::object& sums, const py::object& table, const py::object& fields,
-              int64_t n_fields, bool linear, bool pairs, int n_threads) {
+void run_field_sums_backward(const py::object& drows, const py::object& features, const py::object& entry_ptr,
+                             const py::object& entries, const py::object& entry_rows, const py::object& values,
+                             const py::object& dx, const py::object& dscore, const py::object& sums,
+                             const py::object& table, const py::object& fields, int64_t n_fields, bool linear,
+                             bool pairs, int n_threads) {
   const Array<float> rows_array(drows, "drows"), table_array(table, "table");
   const Array<const int32_t> feature_array(features, "features"), entries_array(entries, "entries");
   const Array<const int32_t> place_array(entry_rows, "entry_rows"), field_array(fields, "fields");
@@ -62,8 +64,8 @@ void backward(const py::object& drows, const py::object& features, const py::obj
 }  // namespace
 
 void bind_field_sums(py::module_& m) {
-  m.def("field_sums_forward", &forward);
-  m.def("field_sums_backward", &backward);
+  m.def("field_sums_forward", &run_field_sums_forward);
+  m.def("field_sums_backward", &run_field_sums_backward);
 }
 
 }  // namespace recsys_fast::bindings

@@ -134,10 +134,11 @@ void field_predict(const py::object& out, const py::object& table, double bias, 
       [&] { ffm_predict<Device>(scores.data(), rows, bias, field_array.data(), n_fields, csr.view(), n_threads); });
 }
 
-double sweep(const py::object& table, const py::object& bias, const py::object& residual, const py::object& sums,
-             const py::object& row_ptr, const py::object& col_idx, const py::object& values, const py::object& col_ptr,
-             const py::object& row_idx, const py::object& col_values, const py::object& targets,
-             const py::object& weights, float weight_regularization, float factor_regularization, int n_threads) {
+double fm_sweep(const py::object& table, const py::object& bias, const py::object& residual, const py::object& sums,
+                const py::object& row_ptr, const py::object& col_idx, const py::object& values,
+                const py::object& col_ptr, const py::object& row_idx, const py::object& col_values,
+                const py::object& targets, const py::object& weights, float weight_regularization,
+                float factor_regularization, int n_threads) {
   const Array<float> table_array(table, "table"), residual_array(residual, "residual"), sums_array(sums, "sums");
   const Array<double> bias_array(bias, "bias");
   const Array<const float> target_array(targets, "targets"), weight_array(weights, "weights");
@@ -168,7 +169,7 @@ void bind_fm(py::module_& m) {
   m.def("ffm_epoch", &field_epoch);
   m.def("fm_predict", &plain_predict);
   m.def("ffm_predict", &field_predict);
-  m.def("fm_als_sweep", &sweep);
+  m.def("fm_als_sweep", &fm_sweep);
 }
 
 }  // namespace recsys_fast::bindings

@@ -12,9 +12,9 @@ void check_moments(const OptimizerForm& form, const Array<float>& m, const Array
   if (form.kind != OptimizerKind::kSgd) check_size("size of v", v.size(), size);
 }
 
-void step(const py::object& param, const py::object& grad, const py::object& m, const py::object& v, int kind,
-          double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled, double grad_scale,
-          int64_t at, int n_threads) {
+void step_all(const py::object& param, const py::object& grad, const py::object& m, const py::object& v, int kind,
+              double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled, double grad_scale,
+              int64_t at, int n_threads) {
   const Array<float> param_array(param, "param"), m_array(m, "m"), v_array(v, "v");
   const Array<const float> grad_array(grad, "grad");
   const int64_t n = param_array.size();
@@ -50,7 +50,7 @@ void step_rows(const py::object& table, const py::object& m, const py::object& v
 }  // namespace
 
 void bind_optimizer(py::module_& m) {
-  m.def("optimizer_step", &step);
+  m.def("optimizer_step", &step_all);
   m.def("optimizer_step_rows", &step_rows);
   m.def("square_sum", [](const py::object& x, int n_threads) {
     const Array<const float> array(x, "x");

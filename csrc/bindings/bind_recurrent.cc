@@ -56,10 +56,10 @@ class Layer {
 };
 
 // The six arrays of a backward pass's results.
-class Gradients {
+class LayerGradients {
  public:
-  Gradients(const py::object& dx, const py::object& dh0, const py::object& dw_x, const py::object& dw_h,
-            const py::object& db_x, const py::object& db_h)
+  LayerGradients(const py::object& dx, const py::object& dh0, const py::object& dw_x, const py::object& dw_h,
+                 const py::object& db_x, const py::object& db_h)
       : dx_(dx, "dx"),
         dh0_(dh0, "dh0"),
         dw_x_(dw_x, "dw_x"),
@@ -100,7 +100,7 @@ void gru_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Obje
               Object gates, Object x, Object h0, Object row_ptr, Object w_x, Object w_h, int64_t truncate,
               int n_threads) {
   const Layer layer(3, false, x, h0, row_ptr, w_x, w_h);
-  const Gradients arrays(dx, dh0, dw_x, dw_h, db_x, db_h);
+  const LayerGradients arrays(dx, dh0, dw_x, dw_h, db_x, db_h);
   const Array<const float> dh_array(dh, "dh"), h_array(h, "h"), gates_array(gates, "gates");
   const RecurrentGradients gradients = arrays.get(layer);
   const float* from = layer.rows(dh_array, "size of dh", layer.d());
@@ -125,7 +125,7 @@ void lstm_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Obj
                Object gates, Object x, Object h0, Object row_ptr, Object w_x, Object w_h, int64_t truncate,
                int n_threads) {
   const Layer layer(4, true, x, h0, row_ptr, w_x, w_h);
-  const Gradients arrays(dx, dh0, dw_x, dw_h, db_x, db_h);
+  const LayerGradients arrays(dx, dh0, dw_x, dw_h, db_x, db_h);
   const Array<const float> dh_array(dh, "dh"), h_array(h, "h"), c_array(c, "c"), gates_array(gates, "gates");
   const RecurrentGradients gradients = arrays.get(layer);
   const float* from = layer.rows(dh_array, "size of dh", layer.d());
@@ -148,7 +148,7 @@ void rnn_run(Object h, Object x, Object h0, Object row_ptr, Object w_x, Object w
 void rnn_back(Object dx, Object dh0, Object dw_x, Object dw_h, Object db_x, Object db_h, Object dh, Object h, Object x,
               Object h0, Object row_ptr, Object w_x, Object w_h, int activation, int64_t truncate, int n_threads) {
   const Layer layer(1, false, x, h0, row_ptr, w_x, w_h);
-  const Gradients arrays(dx, dh0, dw_x, dw_h, db_x, db_h);
+  const LayerGradients arrays(dx, dh0, dw_x, dw_h, db_x, db_h);
   const Array<const float> dh_array(dh, "dh"), h_array(h, "h");
   const RecurrentGradients gradients = arrays.get(layer);
   const float* from = layer.rows(dh_array, "size of dh", layer.d());

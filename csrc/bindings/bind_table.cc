@@ -6,10 +6,10 @@ namespace recsys_fast::bindings {
 namespace {
 
 // The arrays behind gradients of single rows, held for the duration of a call.
-class Gradients {
+class TableGradients {
  public:
-  Gradients(const py::object& dx, const py::object& dcand, const py::object& dcand_bias, const py::object& coef,
-            const py::object& h, int64_t width)
+  TableGradients(const py::object& dx, const py::object& dcand, const py::object& dcand_bias, const py::object& coef,
+                 const py::object& h, int64_t width)
       : dx_(dx, "dx"),
         dcand_(dcand, "dcand"),
         bias_(dcand_bias, "dcand_bias"),
@@ -55,7 +55,7 @@ void gradient(const py::object& drows, const py::object& dbias, const py::object
   const Array<float> rows_array(drows, "drows"), bias_array(dbias, "dbias");
   const Array<const int64_t> ptr_array(entry_ptr, "entry_ptr");
   const Array<const int32_t> entries_array(entries, "entries");
-  const Gradients gradients(dx, dcand, dcand_bias, coef, h, width);
+  const TableGradients gradients(dx, dcand, dcand_bias, coef, h, width);
   const auto rows = rows_array.rows("dimensions of drows");
   check_size("length of entry_ptr", ptr_array.size(), rows.n + 1);
   if (bias_array.size() != 0) check_size("length of dbias", bias_array.size(), rows.n);
@@ -70,7 +70,7 @@ void add(const py::object& dtable, const py::object& dbias, const py::object& id
          int64_t width, int n_threads) {
   const Array<float> table_array(dtable, "dtable"), bias_array(dbias, "dbias");
   const Array<const int32_t> id_array(ids, "ids");
-  const Gradients gradients(dx, dcand, dcand_bias, coef, h, width);
+  const TableGradients gradients(dx, dcand, dcand_bias, coef, h, width);
   const auto table = table_array.rows("dimensions of dtable");
   if (bias_array.size() != 0) check_size("length of dbias", bias_array.size(), table.n);
   const RowGradients from = gradients.view(table.d);

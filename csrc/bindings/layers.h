@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bindings/buffers.h"
+#include "ops/activation.h"
 #include "ops/block.h"
 
 namespace recsys_fast::bindings {
@@ -25,6 +26,11 @@ template <class T>
 T* optional(const char* what, const Array<T>& array, int64_t size) {
   if (array.size() != 0) check_size(what, array.size(), size);
   return array.data_or_null();
+}
+
+inline Activation activation_of(int activation) {
+  if (activation < 0 || activation > 5) throw ShapeError("activation", activation, 5);
+  return static_cast<Activation>(activation);
 }
 
 // Reads the arguments of a call from left to right.

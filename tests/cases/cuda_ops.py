@@ -11,6 +11,8 @@ import math
 import os
 from typing import Any
 
+_THREADS = "several passes of every case; CUDA ignores n_threads"
+
 # Test files, with the tests in them that are left out and why.
 TESTS: dict[str, dict[str, str]] = {
     "tests/ops/test_als.py": {
@@ -18,21 +20,21 @@ TESTS: dict[str, dict[str, str]] = {
     },
     "tests/ops/test_als_widths.py": {},
     "tests/ops/test_blocks.py": {},
-    "tests/ops/test_conv.py": {},
+    "tests/ops/test_conv.py": {"test_results_do_not_depend_on_threads": _THREADS},
     "tests/ops/test_conv2d.py": {
-        "test_results_do_not_depend_on_threads": "three passes of every case; CUDA ignores n_threads",
+        "test_results_do_not_depend_on_threads": _THREADS,
     },
     "tests/ops/test_csr.py": {},
-    "tests/ops/test_csr_dense.py": {},
+    "tests/ops/test_csr_dense.py": {"test_bits_do_not_depend_on_threads": _THREADS},
     "tests/ops/test_embedding.py": {},
-    "tests/ops/test_field_sums.py": {},
-    "tests/ops/test_fm.py": {},
-    "tests/ops/test_fm_als.py": {},
+    "tests/ops/test_field_sums.py": {"test_bits_do_not_depend_on_threads": _THREADS},
+    "tests/ops/test_fm.py": {"test_bits_do_not_depend_on_threads": _THREADS},
+    "tests/ops/test_fm_als.py": {"test_bits_do_not_depend_on_threads": _THREADS},
     "tests/ops/test_gram.py": {},
     "tests/ops/test_layers.py": {},
-    "tests/ops/test_losses.py": {},
-    "tests/ops/test_multinomial.py": {},
-    "tests/ops/test_ncf.py": {},
+    "tests/ops/test_losses.py": {"test_bits_do_not_depend_on_threads": _THREADS},
+    "tests/ops/test_multinomial.py": {"test_bits_do_not_depend_on_threads": _THREADS},
+    "tests/ops/test_ncf.py": {"test_the_same_bits_for_any_number_of_threads": _THREADS},
     "tests/ops/test_negatives.py": {},
     "tests/ops/test_negatives_draw.py": {},
     "tests/ops/test_optimizer.py": {},
@@ -41,9 +43,9 @@ TESTS: dict[str, dict[str, str]] = {
         "test_an_interruption_is_honoured": "200 large products; a launch on the emulated grid is not interrupted",
     },
     "tests/ops/test_product_topk_dense.py": {},
-    "tests/ops/test_rank_metrics.py": {},
+    "tests/ops/test_rank_metrics.py": {"test_threads_do_not_change_the_result": _THREADS},
     "tests/ops/test_recurrent.py": {
-        "test_results_do_not_depend_on_threads": "four passes of every case; CUDA ignores n_threads",
+        "test_results_do_not_depend_on_threads": _THREADS,
     },
     "tests/ops/test_skipgram.py": {
         "test_near_tokens_end_up_alike": "4500 tiles of 64 x 64: half a minute of products",

@@ -13,6 +13,7 @@ python -m benchmarks.models.bench_content --work rnn --texts 2048
 from __future__ import annotations
 
 import argparse
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ class Ours:
         self.model.n_epochs_ += 1
 
 
-class Torch:
+class Torch(ABC):
     """A network in PyTorch, its fused Adam."""
 
     def __init__(self, n_threads: int, n: int, batch: int) -> None:
@@ -51,13 +52,13 @@ class Torch:
         self.optimizer = torch.optim.Adam(self.network.parameters(), fused=True)
         self.epoch()
 
+    @abstractmethod
     def make(self) -> Any:
         """Return the network."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step_loss(self, rows: Any) -> Any:
         """Return the mean loss of a batch."""
-        raise NotImplementedError
 
     def epoch(self) -> None:
         total = 0.0

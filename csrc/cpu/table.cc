@@ -12,26 +12,6 @@ constexpr int kVectors = 4;     // columns of a row that are summed in registers
 constexpr int64_t kAhead = 8;   // rows of a table that are asked for before they are needed
 constexpr int64_t kShares = 8;  // at most, of a table among threads: each looks at all ids
 
-// factor times a row is an entry's gradient, and `bias` its gradient of the bias.
-struct Entry {
-  const float* row;
-  float factor, bias;
-};
-
-RF_INLINE Entry entry_of(const RowGradients& from, int64_t d, int64_t e) {
-  if (e < from.dx.n) return {from.dx.data + e * d, 1.0f, 0.0f};
-  e -= from.dx.n;
-  if (e < from.dcand.n) {
-    return {from.dcand.data + e * d, 1.0f, from.dcand_bias != nullptr ? from.dcand_bias[e] : 0.0f};
-  }
-  e -= from.dcand.n;
-  const int64_t row = from.row_of != nullptr ? from.row_of[e]
-                      : from.width == 1      ? e
-                                             : static_cast<uint32_t>(e) / static_cast<uint32_t>(from.width);
-  const float coef = from.coef != nullptr ? from.coef[e] : 1.0f;
-  return {from.h + row * d, coef, coef};
-}
-
 // out[0 .. columns) = sum of the entries' columns from c on; columns <= kVectors * kLanes, all but the last of the n
 // vectors whole.
 template <int n>
@@ -40,7 +20,7 @@ void sum_columns(float* out, const RowGradients& from, int64_t d, int64_t c, int
   const int64_t rest = columns - (n - 1) * kLanes;
   Vec sum[n] = {};
   for (int64_t i = 0; i < n_entries; ++i) {
-    const Entry entry = entry_of(from, d, entries[i]);
+    const RowGradient entry = row_gradient(from, d, entries[i]);
     const float* row = entry.row + c;
 #pragma GCC unroll 4
     for (int v = 0; v < n - 1; ++v) sum[v] += load(row + v * kLanes) * entry.factor;
@@ -84,7 +64,7 @@ void table_gradient<Cpu>(Rows<float> drows, float* dbias, const int64_t* entry_p
       sum_row(drows.row(r), from, d, own, n);
       if (dbias == nullptr) continue;
       float sum = 0.0f;
-      for (int64_t i = 0; i < n; ++i) sum += entry_of(from, d, own[i]).bias;
+      for (int64_t i = 0; i < n; ++i) sum += row_gradient(from, d, own[i]).bias;
       dbias[r] = sum;
     }
   });
@@ -104,7 +84,7 @@ void table_add<Cpu>(Rows<float> dtable, float* dbias, const int32_t* ids, const 
       if (soon < n && ids[soon] >= 0 && share_of(ids[soon]) == share) prefetch(dtable.row(ids[soon]), 4 * d);
       const int32_t id = ids[e];
       if (id < 0 || share_of(id) != share) continue;
-      const Entry entry = entry_of(from, d, e);
+      const RowGradient entry = row_gradient(from, d, e);
       float* to = dtable.row(id);
       for_vectors(d, [&](int64_t c, int64_t lanes) {
         store_up_to(to + c, load_up_to(to + c, lanes) + load_up_to(entry.row + c, lanes) * entry.factor, lanes);

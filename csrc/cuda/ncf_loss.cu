@@ -1,10 +1,9 @@
 // A training step of a network of pairs up to its gradients, layer by layer over all pairs of the batch: products of
 // tiles, whose left rows are gathered from the tables where they are the first layer's. The first layer's users' half
 // is multiplied once per user of the batch, not once per pair. No kernel adds floats atomically.
-#include "core/dropout_hash.h"
-#include "cuda/activation.h"
 #include "cuda/column_sums.h"
 #include "cuda/gathered_rows.h"
+#include "cuda/slope_rows.h"
 #include "cuda/sum.h"
 #include "ops/ncf_layers.h"
 
@@ -110,9 +109,7 @@ __global__ void __launch_bounds__(kThreads)
   if (at >= size) return;
   const int64_t row = at / d, col = at % d;
   const float given = h != nullptr ? g[row] * h[col] : dz[at];
-  const float mask = drop.active() ? dropout_at(drop, row, col, dropout_groups(d)) : 1.0f;
-  // Where an element was kept, z / scale is the activation.
-  dz[at] = given * mask * activation_slope(activation, z[at] / drop.scale, 0.0f);
+  dz[at] = given * slope_at(activation, z[at], 0.0f, drop, row, col, d);
 }
 
 // sums (n_users, d) = sums over each user's pairs.

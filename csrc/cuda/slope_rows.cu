@@ -10,9 +10,7 @@ __global__ void __launch_bounds__(kThreads)
                       Activation activation, Dropout drop) {
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= size) return;
-  const float slope = activation_slope(activation, y[at] / drop.scale, pre == nullptr ? 0.0f : pre[at]);
-  const float mask = drop.active() ? dropout_at(drop, at / d, at % d, dropout_groups(d)) : 1.0f;
-  g[at] = dy[at] * mask * slope;
+  g[at] = dy[at] * slope_at(activation, y[at], pre == nullptr ? 0.0f : pre[at], drop, at / d, at % d, d);
 }
 
 }  // namespace

@@ -11,27 +11,8 @@ struct RowLists {
   int64_t d;
   const int32_t* entries;
 
-  struct Entry {
-    const float* row;
-    float factor, bias;
-    __device__ __forceinline__ float operator()(int64_t c) const { return row[c] * factor; }
-  };
-
   __device__ __forceinline__ const RowLists& of(int64_t) const { return *this; }
-  __device__ __forceinline__ Entry entry(int64_t p) const {
-    int64_t e = entries[p];
-    if (e < from.dx.n) return {from.dx.data + e * d, 1.0f, 0.0f};
-    e -= from.dx.n;
-    if (e < from.dcand.n) {
-      return {from.dcand.data + e * d, 1.0f, from.dcand_bias != nullptr ? from.dcand_bias[e] : 0.0f};
-    }
-    e -= from.dcand.n;
-    const int64_t row = from.row_of != nullptr ? from.row_of[e]
-                        : from.width == 1      ? e
-                                               : static_cast<uint32_t>(e) / static_cast<uint32_t>(from.width);
-    const float factor = from.coef != nullptr ? from.coef[e] : 1.0f;
-    return {from.h + row * d, factor, factor};
-  }
+  __device__ __forceinline__ RowGradient entry(int64_t p) const { return row_gradient(from, d, entries[p]); }
 };
 
 // Where the sums of the plan's n rows go: rows of their own, overwritten, or, with ids, added to those rows of a table.

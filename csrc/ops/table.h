@@ -7,8 +7,7 @@
 namespace recsys_fast {
 
 // rows = distinct ids, ascending; entries[entry_ptr[r] .. entry_ptr[r + 1]) = where rows[r] occurs, ascending. ids (n)
-// in
-// [-1, n_table), -1 is left out; rows (n), entry_ptr (n + 1), entries (n), overwritten. Returns the number of rows.
+// in [-1, n_table), -1 is left out; rows (n), entry_ptr (n + 1), entries (n), overwritten. Returns the number of rows.
 template <class Device>
 int64_t id_plan(int32_t* rows, int64_t* entry_ptr, int32_t* entries, const int32_t* ids, int64_t n, int64_t n_table,
                 int n_threads);
@@ -26,6 +25,27 @@ struct RowGradients {
   const int32_t* row_of = nullptr;  // (n_coef) or null
   int64_t size() const { return dx.n + dcand.n + n_coef; }
 };
+
+// Gradient e of them: factor times a row of d numbers, and `bias`, that of the bias.
+struct RowGradient {
+  const float* row;
+  float factor, bias;
+  RF_HOST_DEVICE float operator()(int64_t c) const { return row[c] * factor; }
+};
+
+RF_HOST_DEVICE inline RowGradient row_gradient(const RowGradients& from, int64_t d, int64_t e) {
+  if (e < from.dx.n) return {from.dx.data + e * d, 1.0f, 0.0f};
+  e -= from.dx.n;
+  if (e < from.dcand.n) {
+    return {from.dcand.data + e * d, 1.0f, from.dcand_bias != nullptr ? from.dcand_bias[e] : 0.0f};
+  }
+  e -= from.dcand.n;
+  const int64_t row = from.row_of != nullptr ? from.row_of[e]
+                      : from.width == 1      ? e
+                                             : static_cast<uint32_t>(e) / static_cast<uint32_t>(from.width);
+  const float factor = from.coef != nullptr ? from.coef[e] : 1.0f;
+  return {from.h + row * d, factor, factor};
+}
 
 // drows[r] = sum over the entries of row r, in their order; dbias[r] = sum of their dcand_bias and coef. drows (R, d),
 // dbias (R) or null, entry_ptr (R + 1), entries as of id_plan. Overwrites. Deterministic.

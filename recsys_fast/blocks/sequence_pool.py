@@ -44,11 +44,12 @@ class SequencePool(Block):
             return y
         # where the maxima are; row 0 in sequences without rows, whose gradient is left out
         self._places = self.runtime.take(self, "places", y.shape, np.int64)
-        for s in filled.tolist():
-            begin, end = batch.cuts[s], batch.cuts[s + 1]
-            np.argmax(x[begin:end], axis=0, out=self._places[s])
-            self._places[s] += begin
-        y[filled] = np.take_along_axis(x, self._places[filled], axis=0)
+        if len(filled):
+            begins = batch.cuts[filled]  # those in between have no rows, so that each runs to the next
+            y[filled] = np.maximum.reduceat(x, begins)
+            largest = x == np.repeat(y, self._lengths, axis=0)
+            rows = np.where(largest, np.arange(len(x))[:, None], len(x) - 1)
+            self._places[filled] = np.minimum.reduceat(rows, begins)
         return y
 
     def backward(self, dy: Array, batch: PackedBatch) -> Array:

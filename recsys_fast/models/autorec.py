@@ -18,9 +18,9 @@ from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.autoencoder import WIDEST, SparseBatch, UserAutoencoder, uniform_table
 from recsys_fast.models.factors import F32
-from recsys_fast.models.mult_vae import ACTIVATIONS
 from recsys_fast.models.parameters import check_choice, check_float, check_int
 from recsys_fast.ops import Csr
+from recsys_fast.ops.block_arguments import FROM_RESULT
 from recsys_fast.ops.losses import REGRESSION
 from recsys_fast.training.network import Network
 
@@ -128,7 +128,7 @@ class AutoRec(UserAutoencoder):
         check_int("n_factors", self.n_factors, 1, WIDEST)
         self._check_hidden()
         check_choice("side", self.side, ("items", "users"))
-        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("activation", self.activation, FROM_RESULT)
         check_choice("loss", self.loss, REGRESSION)
         check_float("dropout", self.dropout, 0.0, high=0.99)
 

@@ -18,10 +18,10 @@ from recsys_fast.models.autoencoder import WIDEST, SparseBatch, UserAutoencoder,
 from recsys_fast.models.parameters import check_choice, check_float, check_int
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.ops import Csr
+from recsys_fast.ops.block_arguments import FROM_RESULT
 from recsys_fast.ops.losses import COMPUTE, compute_number
 from recsys_fast.training.network import Network
 
-ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
 WEIGHTS = ("none", "values")
 _LARGEST_DIVERGENCE = 1e30  # of a batch: beyond, gradients leave float32
 
@@ -155,7 +155,7 @@ class MultDAE(UserAutoencoder):
         super()._check_params()
         check_int("n_factors", self.n_factors, 1, WIDEST)
         self._check_hidden()
-        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("activation", self.activation, FROM_RESULT)
         check_float("dropout", self.dropout, 0.0, high=0.99)
         check_flag("normalize", self.normalize)
         check_choice("sample_weight", self.sample_weight, WEIGHTS)

@@ -20,7 +20,8 @@ from recsys_fast.models.network_model import NetworkModel
 from recsys_fast.models.parameters import check_choice, check_float, check_int
 from recsys_fast.models.sgd_training import negative_cdf
 from recsys_fast.ops import Csr
-from recsys_fast.ops.ncf import ACTIVATIONS, MAX_LAYERS
+from recsys_fast.ops.block_arguments import FROM_RESULT
+from recsys_fast.ops.ncf import MAX_LAYERS
 
 _SCORES = 1 << 22  # scores that are alive at once where all items are ranked
 _PAIRS = 1 << 16  # pairs that go through the layers at once
@@ -44,7 +45,7 @@ class NcfModel(NetworkModel, VectorModel):
 
     def _check_params(self) -> None:
         super()._check_params()
-        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("activation", self.activation, FROM_RESULT)
         check_float("dropout", self.dropout, 0.0)
         if self.dropout >= 1.0:
             raise ValueError(message("dropout", self.dropout, "0 <= dropout < 1"))

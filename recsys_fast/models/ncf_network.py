@@ -15,7 +15,7 @@ from recsys_fast.blocks.embedding import ItemTable
 from recsys_fast.data.epoch_random import EpochRandom
 from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.ops import Csr
-from recsys_fast.ops.ncf import activation_number
+from recsys_fast.ops.block_arguments import activation_number
 from recsys_fast.training.network import Network
 from recsys_fast.training.optimizers import Optimizer
 

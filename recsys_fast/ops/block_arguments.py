@@ -22,6 +22,7 @@ NONE = np.empty(0, np.float32)
 NO_ROWS = np.empty((0, 0), np.float32)
 NORMS = ("none", "pre", "post", "query")
 ACTIVATIONS = ("relu", "gelu_tanh", "tanh", "sigmoid", "identity", "gelu")
+FROM_RESULT = ("relu", "tanh", "sigmoid", "identity")  # whose slope the result tells
 
 
 class Masks(NamedTuple):
@@ -55,6 +56,12 @@ def as_choice(value: str, name: str, choices: Sequence[str]) -> int:
     if value not in choices:
         raise ValueError(message(name, repr(value), "one of " + ", ".join(choices)))
     return choices.index(value)
+
+
+def activation_number(activation: str) -> int:
+    """Return the number by which backends know an activation of ``FROM_RESULT``."""
+    as_choice(activation, "activation", FROM_RESULT)
+    return ACTIVATIONS.index(activation)
 
 
 def as_rows(

@@ -11,11 +11,10 @@ from recsys_fast import backend
 from recsys_fast.errors import message
 from recsys_fast.ops.arguments import I32
 from recsys_fast.ops.block_arguments import (
-    ACTIVATIONS,
     F32,
     NO_ROWS,
     NONE,
-    as_choice,
+    activation_number,
     as_dropout,
     as_result,
     as_rows,
@@ -25,8 +24,6 @@ from recsys_fast.ops.block_arguments import (
 from recsys_fast.ops.csr import Csr, as_csr
 from recsys_fast.ops.gram import home
 from recsys_fast.ops.table import id_plan
-
-_ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")  # whose slope the result tells
 
 
 class CsrDenseGradients(NamedTuple):
@@ -41,11 +38,6 @@ class CsrDenseGradients(NamedTuple):
     rows: I32
     drows: F32
     db: F32
-
-
-def _kind(activation: str) -> int:
-    as_choice(activation, "activation", _ACTIVATIONS)
-    return ACTIVATIONS.index(activation)
 
 
 def csr_dense_forward(
@@ -86,8 +78,15 @@ def csr_dense_forward(
     bias = as_vector(b, "b", rows.shape[1])
     y = as_result(out, (csr.n_rows, rows.shape[1]), rows, (rows, bias, csr.row_ptr, csr.col_idx))
     backend.get(device).csr_dense_forward(
-        y, csr.row_ptr, csr.col_idx, csr.or_empty(), rows, bias, _kind(activation), backend.resolve_threads(n_threads)
-    )
+        y,
+        csr.row_ptr,
+        csr.col_idx,
+        csr.or_empty(),
+        rows,
+        bias,
+        activation_number(activation),
+        backend.resolve_threads(n_threads),
+    )  # fmt: skip
     return y
 
 
@@ -117,7 +116,7 @@ def csr_dense_backward(
     device = backend.place(device, dy=dy, y=y)
     csr = as_csr(x, "x", canonical=False, device=device, n_threads=n_threads)
     upper = as_rows(dy, "dy", (csr.n_rows, None))
-    result, kind = as_rows(y, "y", (csr.n_rows, upper.shape[1])), _kind(activation)
+    result, kind = as_rows(y, "y", (csr.n_rows, upper.shape[1])), activation_number(activation)
     plan = id_plan(csr.col_idx, csr.n_cols, device=device, n_threads=n_threads)
     d = upper.shape[1]
     rows = home(upper).asarray(plan.rows)

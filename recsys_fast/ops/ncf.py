@@ -20,7 +20,7 @@ from recsys_fast.ops.arguments import as_indices, as_integer, as_number, on_host
 from recsys_fast.ops.block_arguments import (
     F32,
     I64,
-    as_choice,
+    activation_number,
     as_dropout,
     as_result,
     as_rows,
@@ -28,8 +28,6 @@ from recsys_fast.ops.block_arguments import (
     new_rows,
 )
 
-ACTIVATIONS = ("relu", "tanh", "sigmoid", "identity")
-_NUMBERS = (0, 2, 3, 4)  # by which backends know them
 MAX_LAYERS = 8
 
 
@@ -47,11 +45,6 @@ class NcfGradients(NamedTuple):
     dusers: F32
     ditems: F32
     dparams: F32
-
-
-def activation_number(activation: str) -> int:
-    """Return the number by which backends know an activation of ``ACTIVATIONS``."""
-    return _NUMBERS[as_choice(activation, "activation", ACTIVATIONS)]
 
 
 def count_params(widths: Sequence[int], d_product: int) -> int:

@@ -92,7 +92,8 @@ def compile_objects(files: list[Path], extra: tuple[str, ...] = (), sanitize: bo
     def one(source: Path) -> Path:
         flags = [*_flags(source, sanitize), *extra]
         content = b"".join(path.read_bytes() for path in sorted(_closure(source, extra)))
-        key = hashlib.sha256(f"{version} {flags}".encode() + content).hexdigest()[:16]
+        named = f"{version} {flags}".replace(str(ROOT), "")  # checkouts may share a cache
+        key = hashlib.sha256(named.encode() + content).hexdigest()[:16]
         target = CACHE / f"{source.parent.name}_{source.stem}_{key}.o"
         if not target.exists():
             part = target.with_suffix(f".{os.getpid()}.part")

@@ -15,6 +15,7 @@ class Bpr {
   using Parameters = BprParameters;
   static constexpr int64_t kRowsPerBlock = 64;
   static constexpr int kAhead = 16;
+  static constexpr int kCells = 2;
   static int64_t words(const Parameters&) { return 4; }
   static int64_t most_items(const Parameters&) { return 2; }
   static size_t scratch_bytes(const Parameters&) { return 0; }
@@ -23,34 +24,29 @@ class Bpr {
       : w_(worker), n_candidates_(parameters.n_candidates), simple_(n_candidates_ <= 1 && worker.sampler.uniform()) {}
 
   RF_INLINE void prepare(SgdBatch& batch, int t) {
-    SgdVisit& visit = batch.visits[t];
-    w_.rows.prefetch_user(visit.user);
-    w_.rows.prefetch_item(visit.item);
+    w_.rows.prefetch_user(batch.user[t]);
+    w_.rows.prefetch_item(batch.item[t]);
     if (n_candidates_ > 1) return;
-    visit.negative = simple_ ? w_.sampler.pick(batch.words[4 * t]) : -1;
-    if (!simple_ || visit.seen.contains(visit.negative)) {
+    int32_t& negative = negative_[t];
+    negative = simple_ ? w_.sampler.pick(batch.words[4 * t]) : -1;
+    if (!simple_ || batch.seen[t].contains(negative)) {
       SgdWords words = batch.words_of(t, w_.problem);
-      visit.negative = w_.sampler.draw(visit.seen, words);
-      if (visit.negative < 0) return;
+      negative = w_.sampler.draw(batch.seen[t], words);
+      if (negative < 0) return;
     }
-    w_.rows.prefetch_item(visit.negative);
+    w_.rows.prefetch_item(negative);
   }
 
-  void train(SgdBatch& batch, int t) {
-    SgdVisit& visit = batch.visits[t];
-    if (n_candidates_ > 1) visit.negative = best(batch, t);
-    if (visit.negative < 0) {
+  RF_INLINE void train(SgdBatch& batch, int t) {
+    if (n_candidates_ > 1) negative_[t] = best(batch, t);
+    if (negative_[t] < 0) {
       x_[t] = 0.0f;
-      visit.value = 0.0f;
+      batch.value[t] = 0.0f;
       ++w_.totals.n_skipped;
       return;
     }
-    const int32_t items[2] = {visit.item, visit.negative};
-    const float x = w_.rows.difference(visit.item, visit.negative);
-    const float g = visit.value * sigmoid(-x);
-    const float coefficients[2] = {g, -g};
-    x_[t] = x;
-    w_.rows.template update<2>(items, coefficients, 2);
+    const float weight = batch.value[t];
+    x_[t] = move_pair(w_.rows, batch.item[t], negative_[t], [&](float x) { return weight * sigmoid(-x); });
     ++w_.totals.n_trained;
   }
 
@@ -60,7 +56,7 @@ class Bpr {
     for (int t = 0; t < batch.n; t += kLanes) {
       const int n = std::min(kLanes, batch.n - t);
       store(loss, softplus(-load(x_ + t)));
-      for (int lane = 0; lane < n; ++lane) sum += double{batch.visits[t + lane].value} * loss[lane];
+      for (int lane = 0; lane < n; ++lane) sum += double{batch.value[t + lane]} * loss[lane];
     }
     w_.totals.loss += sum;
   }
@@ -68,12 +64,11 @@ class Bpr {
  private:
   // The verified negative with the highest score of n_candidates.
   int32_t best(const SgdBatch& batch, int t) {
-    const SgdVisit& visit = batch.visits[t];
     SgdWords words = batch.words_of(t, w_.problem);
     int32_t best_item = -1;
     float best_score = 0.0f;
     for (int c = 0; c < n_candidates_; ++c) {
-      const int32_t item = w_.sampler.draw(visit.seen, words);
+      const int32_t item = w_.sampler.draw(batch.seen[t], words);
       if (item < 0) return -1;
       const float score = w_.rows.score(item);
       if (c == 0 || score > best_score) best_item = item, best_score = score;
@@ -84,6 +79,7 @@ class Bpr {
   SgdWorker<Rows>& w_;
   int n_candidates_;
   bool simple_;
+  int32_t negative_[SgdBatch::kMost];
   float x_[SgdBatch::kMost] = {};
 };
 

@@ -16,6 +16,7 @@ class Logistic {
   static constexpr int64_t kSpareWords = 2;  // of a visit, for draws that are not negatives
   static constexpr int64_t kRowsPerBlock = 64;
   static constexpr int kAhead = 1;
+  static constexpr int kCells = 1;
   static int64_t words(const Parameters& parameters) { return parameters.n_negatives + kSpareWords; }
   static int64_t most_items(const Parameters& parameters) { return 1 + int64_t{parameters.n_negatives}; }
   static size_t scratch_bytes(const Parameters& parameters) {
@@ -42,17 +43,16 @@ class Logistic {
 
   // items: the positive, then its negatives.
   RF_INLINE void prepare(SgdBatch& batch, int t) {
-    SgdVisit& visit = batch.visits[t];
     int32_t* items = items_[t % (kAhead + 1)];
-    w_.rows.prefetch_user(visit.user);
-    w_.rows.prefetch_item(visit.item);
-    items[0] = visit.item;
+    w_.rows.prefetch_user(batch.user[t]);
+    w_.rows.prefetch_item(batch.item[t]);
+    items[0] = batch.item[t];
     if (n_ == 1) return;
-    if (!w_.sampler.uniform() || draw_lanes(items + 1, static_cast<int>(n_ - 1), w_.sampler, visit.seen,
+    if (!w_.sampler.uniform() || draw_lanes(items + 1, static_cast<int>(n_ - 1), w_.sampler, batch.seen[t],
                                             batch.first_words(t), batch.n_words) == 0) {
       SgdWords words = batch.words_of(t, w_.problem);
       for (int64_t m = 1; m < n_; ++m) {
-        items[m] = w_.sampler.draw(visit.seen, words);
+        items[m] = w_.sampler.draw(batch.seen[t], words);
         if (items[m] < 0) {
           items[0] = -1;
           return;
@@ -74,7 +74,7 @@ class Logistic {
     for (int64_t m = 0; m < n_trained_; m += kLanes) {
       const Vec sign = load(sign_ + m);
       Vec weight = load(weight_ + m);
-      if (m == 0) weight[0] = batch.visits[t].value;
+      if (m == 0) weight[0] = batch.value[t];
       const Vec scores = w_.rows.score_lanes(items + m, std::min<int64_t>(kLanes, n_trained_ - m)) + user_bias;
       const LogisticTerms terms = logistic_terms(sign * scores);
       store(g_ + m, -sign * weight * terms.sigmoid);

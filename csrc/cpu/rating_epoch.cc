@@ -16,6 +16,7 @@ class Rating {
   using Parameters = RatingParameters;
   static constexpr int64_t kRowsPerBlock = 64;
   static constexpr int kAhead = 8;
+  static constexpr int kCells = 2;
   static int64_t words(const Parameters&) { return 0; }
   static int64_t most_items(const Parameters&) { return 1; }
   static size_t scratch_bytes(const Parameters&) { return 0; }
@@ -24,24 +25,24 @@ class Rating {
       : w_(worker), mean_(parameters.mean), loss_(parameters.loss) {}
 
   RF_INLINE void prepare(SgdBatch& batch, int t) {
-    w_.rows.prefetch_user(batch.visits[t].user);
-    w_.rows.prefetch_item(batch.visits[t].item);
+    w_.rows.prefetch_user(batch.user[t]);
+    w_.rows.prefetch_item(batch.item[t]);
   }
 
   void train(SgdBatch& batch, int t) {
-    const SgdVisit& visit = batch.visits[t];
-    const float s = mean_ + w_.rows.user_bias() + w_.rows.score(visit.item), r = visit.value;
+    const int32_t item = batch.item[t];
+    const float s = mean_ + w_.rows.user_bias() + w_.rows.score(item), r = batch.value[t];
     float g = r - s;
     if (loss_ == SgdRatingLoss::kSmoothL1) g = std::clamp(g, -1.0f, 1.0f);
     if (loss_ == SgdRatingLoss::kLogistic) g = r - sigmoid(s);
     s_[t] = s;
-    w_.rows.template update<1>(&visit.item, &g, 1);
+    w_.rows.template update<1>(&item, &g, 1);
   }
 
   void finish(SgdBatch& batch) {
     double sum = 0.0;
     for (int t = 0; t < batch.n; ++t) {
-      const float s = s_[t], r = batch.visits[t].value, e = r - s, size = std::abs(e);
+      const float s = s_[t], r = batch.value[t], e = r - s, size = std::abs(e);
       if (loss_ == SgdRatingLoss::kLogistic) {
         sum += softplus(s) - r * s;
       } else {

@@ -5,6 +5,7 @@
 //   words(Parameters)                 random words that a visit will use, most likely
 //   kRowsPerBlock                     the smallest blocks of the schedule
 //   kAhead                            how many visits ahead of training prepare runs, up to the batch
+//   kCells                            1, or 2: visits of two cells by turns pay
 //   most_items(Parameters)            items in the largest sample
 //   scratch_bytes(Parameters)         what the constructor takes from the arena
 //   prepare(batch, t)                 whatever does not depend on the tables: negatives, prefetches
@@ -27,29 +28,83 @@ struct SgdWorker {
   SgdTotals totals{};
 };
 
+// A part of the epoch on its way through its visits.
+template <class Loss, class Entries>
+class SgdLane {
+  using Rows_ = typename Loss::Rows_;
+  using Parameters = typename Loss::Parameters;
+
+ public:
+  static size_t scratch_bytes(const SgdProblem& problem, const Parameters& parameters) {
+    return Rows_::scratch_bytes(problem, Loss::most_items(parameters)) + Loss::scratch_bytes(parameters);
+  }
+  SgdLane(const SgdProblem& problem, const SgdBlock& block, const Parameters& parameters, Entries entries, Arena& arena)
+      : worker_{problem, SgdSampler(block), Rows_(problem, Loss::most_items(parameters), arena)},
+        loss_(worker_, parameters, arena),
+        visits_(problem, entries),
+        batch_(Loss::words(parameters)) {}
+  SgdLane(const SgdLane&) = delete;
+  SgdLane& operator=(const SgdLane&) = delete;
+
+  // Visits that can be made before the next batch; 0 at the end.
+  RF_INLINE int ready() {
+    if (t_ == batch_.n) next_batch();
+    return batch_.n - t_;
+  }
+  RF_INLINE void step() {
+    if (t_ + Loss::kAhead < batch_.n) loss_.prepare(batch_, t_ + Loss::kAhead);
+    worker_.rows.set_user(batch_.user[t_]);
+    loss_.train(batch_, t_++);
+  }
+  SgdTotals rest() {
+    while (ready() > 0) step();
+    worker_.rows.finish();
+    return worker_.totals;
+  }
+
+ private:
+  void next_batch() {
+    if (t_ > 0) loss_.finish(batch_);
+    visits_.fill(batch_);
+    t_ = 0;
+    if (batch_.n == 0) return;
+    visits_.draw(batch_);
+    for (int t = 0; t < std::min(Loss::kAhead, batch_.n); ++t) loss_.prepare(batch_, t);
+  }
+
+  SgdWorker<Rows_> worker_;
+  Loss loss_;
+  SgdVisits<Entries> visits_;
+  SgdBatch batch_;
+  int t_ = 0;
+};
+
 template <class Loss, class Entries>
 SgdTotals sgd_train(const SgdProblem& problem, const SgdBlock& block, const typename Loss::Parameters& parameters,
                     Entries entries) {
-  using Rows_ = typename Loss::Rows_;
-  const int64_t most_items = Loss::most_items(parameters);
   Arena& arena = thread_arena();
-  arena.reset(Rows_::scratch_bytes(problem, most_items) + Loss::scratch_bytes(parameters));
-  SgdWorker<Rows_> worker{problem, SgdSampler(block), Rows_(problem, most_items, arena)};
-  Loss loss(worker, parameters, arena);
-  SgdVisits<Entries> visits(problem, entries);
-  SgdBatch batch(Loss::words(parameters));
-  for (visits.fill(batch); batch.n > 0; visits.fill(batch)) {
-    visits.draw(batch);
-    for (int t = 0; t < std::min(Loss::kAhead, batch.n); ++t) loss.prepare(batch, t);
-    for (int t = 0; t < batch.n; ++t) {
-      if (t + Loss::kAhead < batch.n) loss.prepare(batch, t + Loss::kAhead);
-      worker.rows.set_user(batch.visits[t].user);
-      loss.train(batch, t);
+  arena.reset(SgdLane<Loss, Entries>::scratch_bytes(problem, parameters));
+  return SgdLane<Loss, Entries>(problem, block, parameters, entries, arena).rest();
+}
+
+// Two parts that share nothing, their visits by turns: a visit is a chain of dependent instructions (product, slope,
+// step), and the processor works at both chains at once. The bits are those of one part after the other.
+template <class Loss, class Entries>
+void sgd_train_two(const SgdProblem& problem, const typename Loss::Parameters& parameters, const SgdBlock& block_a,
+                   Entries entries_a, SgdTotals& totals_a, const SgdBlock& block_b, Entries entries_b,
+                   SgdTotals& totals_b) {
+  using Lane = SgdLane<Loss, Entries>;
+  Arena& arena = thread_arena();
+  arena.reset(2 * Lane::scratch_bytes(problem, parameters));
+  Lane a(problem, block_a, parameters, entries_a, arena), b(problem, block_b, parameters, entries_b, arena);
+  for (int n = std::min(a.ready(), b.ready()); n > 0; n = std::min(a.ready(), b.ready())) {
+    for (; n > 0; --n) {
+      a.step();
+      b.step();
     }
-    loss.finish(batch);
   }
-  worker.rows.finish();
-  return worker.totals;
+  totals_a = a.rest();
+  totals_b = b.rest();
 }
 
 inline SgdTotals sgd_sum(const std::vector<SgdTotals>& parts) {
@@ -84,16 +139,41 @@ SgdTotals sgd_by_rows(const SgdProblem& problem, const double* cdf, const typena
   return sgd_sum(parts);
 }
 
+// Cell (b, b + r) must come after (b, b + r - 1), which has its users, and (b + 1, b + r), which has its items; nothing
+// else matters. So a group of neighbouring user blocks takes the cells of one item block one after the other, from the
+// last user block to the first, and the item block stays in the cache meanwhile; groups are at different item blocks.
 template <class Loss>
 SgdTotals sgd_by_cells(const SgdProblem& problem, int n_blocks, const double* cdf,
                        const typename Loss::Parameters& parameters, int n_threads) {
   const SgdPlan plan(problem, n_blocks, cdf, n_threads);
   std::vector<SgdTotals> parts(static_cast<size_t>(n_blocks * n_blocks));
-  for (int round = 0; round < n_blocks; ++round) {
-    parallel_for(n_blocks, 1, n_threads, [&](int64_t b, int64_t, int) {
-      const int user_block = static_cast<int>(b), item_block = (user_block + round) % n_blocks;
-      parts[round * n_blocks + b] = sgd_train<Loss>(problem, plan.block(item_block), parameters,
-                                                    SgdCellEntries(plan.cell(user_block, item_block)));
+  const int at_once = 2 * n_threads <= n_blocks ? Loss::kCells : 1;  // groups of a thread
+  const int n_groups = std::min(at_once * n_threads, n_blocks), most = (n_blocks + n_groups - 1) / n_groups;
+  const auto first_of = [&](int64_t group) { return static_cast<int>(group * n_blocks / n_groups); };
+  for (int sweep = 0; sweep < n_blocks + most - 1; ++sweep) {
+    // The cells of a group: user blocks [first, last] that have an item block in this sweep.
+    const auto first = [&](int64_t g) { return first_of(g) + std::max(0, sweep - n_blocks + 1); };
+    const auto last = [&](int64_t g) { return std::min(first_of(g + 1) - 1, first_of(g) + sweep); };
+    const auto item_block = [&](int64_t g) { return (first_of(g) + sweep) % n_blocks; };
+    const auto entries = [&](int64_t g, int b) { return SgdCellEntries(plan.cell(b, item_block(g))); };
+    const auto total = [&](int64_t g, int b) -> SgdTotals& { return parts[item_block(g) * n_blocks + b]; };
+    parallel_for(n_groups, at_once, n_threads, [&](int64_t g, int64_t end, int) {
+      int b = last(g);
+      if constexpr (Loss::kCells == 2) {
+        if (g + 1 < end) {
+          int c = last(g + 1);
+          for (; b >= first(g) && c >= first(g + 1); --b, --c) {
+            sgd_train_two<Loss>(problem, parameters, plan.block(item_block(g)), entries(g, b), total(g, b),
+                                plan.block(item_block(g + 1)), entries(g + 1, c), total(g + 1, c));
+          }
+          for (; c >= first(g + 1); --c) {
+            total(g + 1, c) = sgd_train<Loss>(problem, plan.block(item_block(g + 1)), parameters, entries(g + 1, c));
+          }
+        }
+      }
+      for (; b >= first(g); --b) {
+        total(g, b) = sgd_train<Loss>(problem, plan.block(item_block(g)), parameters, entries(g, b));
+      }
     });
   }
   return sgd_sum(parts);

@@ -7,6 +7,7 @@ namespace recsys_fast {
 namespace {
 
 constexpr uint64_t kItemSamples = uint64_t{1} << 62;  // the hash of item i is a draw of sample 2^62 + i
+constexpr int kRowsAhead = 4;
 constexpr size_t kKeptBytes = size_t{64} << 20;
 
 // Of the calling thread: fresh memory for the entries would cost a small epoch several per cent in page faults.
@@ -94,8 +95,13 @@ void SgdPlan::sum_weights(int n_threads) {
 void SgdPlan::order_entries(const SgdProblem& problem, int n_threads) {
   const Csr& data = problem.data;
   const auto for_entries = [&](int64_t user_block, auto&& use) {
-    for (int64_t t = user_members_.begin[user_block]; t < user_members_.begin[user_block + 1]; ++t) {
+    const int64_t end = user_members_.begin[user_block + 1];
+    for (int64_t t = user_members_.begin[user_block]; t < end; ++t) {
       const int32_t user = user_members_.ids[t];
+      // The rows of a block are not neighbours: without this each would be waited for.
+      __builtin_prefetch(data.row_ptr + user_members_.ids[std::min(t + 2 * kRowsAhead, end - 1)]);
+      const int32_t* const row = data.col_idx + data.row_ptr[user_members_.ids[std::min(t + kRowsAhead, end - 1)]];
+      for (int line = 0; line < 3; ++line) __builtin_prefetch(row + 16 * line);
       for (int64_t e = data.row_ptr[user]; e < data.row_ptr[user + 1]; ++e) use(user, data.col_idx[e], e);
     }
   };

@@ -166,6 +166,41 @@ class PlainRows {
     }
   }
 
+  // Plain SGD of three rows that the registers have room for.
+  bool holds_pair() const { return V > 0 && V <= 8 && Optimizer::kState == 0 && p_.frozen == SgdFrozen::kNone; }
+
+  // move_pair with each number of the rows loaded and stored once.
+  template <class Slope>
+  RF_INLINE float move_held_pair(int32_t i, int32_t j, Slope&& slope)
+    requires(V > 0)
+  {
+    float *const u_row = u_, *const i_row = row_of(i), *const j_row = row_of(j), *const bias = p_.items.bias;
+    const float rate = optimizer_.rate, keep = 1.0f - rate * p_.regularization;
+    Vec u[V], a[V], b[V], sum[2] = {};
+#pragma GCC unroll 8
+    for (int k = 0; k < V; ++k) {
+      u[k] = load(u_row + k * kLanes);
+      a[k] = load(i_row + k * kLanes);
+      b[k] = load(j_row + k * kLanes);
+      sum[k % 2] += u[k] * (a[k] - b[k]);
+    }
+    float x = reduce_add(sum[0] + sum[1]);
+    if (bias != nullptr) x += bias[i] - bias[j];
+    const float step = rate * slope(x);
+#pragma GCC unroll 8
+    for (int k = 0; k < V; ++k) {
+      store(u_row + k * kLanes, keep * u[k] + step * (a[k] - b[k]));
+      store(i_row + k * kLanes, keep * a[k] + step * u[k]);
+      store(j_row + k * kLanes, keep * b[k] - step * u[k]);
+    }
+    if (bias != nullptr) {
+      bias[i] = keep * bias[i] + step;
+      bias[j] = keep * bias[j] - step;
+    }
+    if (p_.users.bias != nullptr) p_.users.bias[user_] *= keep;
+    return x;
+  }
+
   // Moves the user and `n` items (M > 0: n = M, distinct items). What the problem freezes stays.
   template <int M>
   void update(const int32_t* items, const float* g, int64_t n) {
@@ -283,5 +318,19 @@ class PlainRows {
 // Any width, found when it runs.
 template <class Optimizer>
 using AnyWidth = PlainRows<Optimizer, 0>;
+
+// x = score(i) - score(j) of the user's two distinct items, which then move with coefficients slope(x), -slope(x).
+template <class Rows, class Slope>
+RF_INLINE float move_pair(Rows& rows, int32_t i, int32_t j, Slope&& slope) {
+  if constexpr (requires { rows.move_held_pair(i, j, slope); }) {
+    if (rows.holds_pair()) [[likely]]
+      return rows.move_held_pair(i, j, slope);
+  }
+  const float x = rows.difference(i, j), g = slope(x);
+  const int32_t items[2] = {i, j};
+  const float coefficients[2] = {g, -g};
+  rows.template update<2>(items, coefficients, 2);
+  return x;
+}
 
 }  // namespace recsys_fast

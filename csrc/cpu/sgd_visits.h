@@ -6,20 +6,18 @@
 
 namespace recsys_fast {
 
-struct SgdVisit {
-  uint64_t sample;  // whose random words the visit uses, from word 4 * block on
-  uint32_t block;
-  int32_t user, item;
-  float value;       // the entry's value, 1 without values
-  IdRow seen;        // the user's items in the positive's block
-  int32_t negative;  // for the loss to fill in
-};
-
+// Visits side by side. sample, block: whose random words a visit uses, from word 4 * block on; value: the entry's, 1
+// without values; seen: the user's items in the positive's block.
 struct SgdBatch {
   static constexpr int kMost = 64, kMostWords = 1024, kMostWordsOfVisit = 32;
+  static constexpr int kSpare = 8;  // rows are written this many at a time
   int n = 0, most = kMost;
   int n_words = 0;  // made of every visit, a multiple of 4
-  SgdVisit visits[kMost];
+  uint64_t sample[kMost];
+  uint32_t block[kMost];
+  int32_t user[kMost], item[kMost];
+  float value[kMost];
+  IdRow seen[kMost + kSpare];
   uint32_t words[kMostWords + 4 * kDrawLanes] = {};
 
   // wanted: words that a visit will use, most likely.
@@ -29,7 +27,7 @@ struct SgdBatch {
   }
   const uint32_t* first_words(int t) const { return words + n_words * t; }
   SgdWords words_of(int t, const SgdProblem& p) const {
-    return {p.seed, p.epoch, visits[t].sample, visits[t].block, first_words(t), n_words};
+    return {p.seed, p.epoch, sample[t], block[t], first_words(t), n_words};
   }
 };
 
@@ -46,22 +44,58 @@ struct SgdEntry {
 class SgdCellEntries {
  public:
   explicit SgdCellEntries(const SgdCell& cell) : cell_(cell) {}
+
   bool next(SgdEntry& out) {
     if (at_ == cell_.n) return false;
-    const int64_t e = at_++, left = run_length(e);
-    const int32_t user = cell_.users[e];
-    begin_ = e > 0 && cell_.users[e - 1] == user ? begin_ : e;
+    const int64_t e = at_++;
     out.entry = cell_.entries[e];
     out.sample = static_cast<uint64_t>(cell_.entries[e]);
-    out.user = user;
+    out.user = cell_.users[e];
     out.item = cell_.items[e];
     out.value = cell_.values != nullptr ? cell_.values[e] : 1.0f;
-    out.seen.ids = cell_.items + begin_;
-    out.seen.n = e - begin_ + left;
+    out.seen = row_of(e, run_length(e));
     return true;
   }
 
+  // The next entries, one visit each.
+  void fill(SgdBatch& batch) {
+    const int n = static_cast<int>(std::min<int64_t>(batch.most, cell_.n - at_));
+    batch.n = n;
+    std::copy_n(cell_.entries + at_, n, batch.sample);
+    std::fill_n(batch.block, n, 0u);
+    std::copy_n(cell_.users + at_, n, batch.user);
+    std::copy_n(cell_.items + at_, n, batch.item);
+    if (cell_.values != nullptr) {
+      std::copy_n(cell_.values + at_, n, batch.value);
+    } else {
+      std::fill_n(batch.value, n, 1.0f);
+    }
+    // Bit t: the user's entries end at t. What lies behind the cell is another user's.
+    uint64_t ends = 0;
+    for (int t = 0; t < n; t += kLanes) {
+      const int64_t e = at_ + t, left = cell_.n - e;
+      const VecInt users = left >= kLanes ? load(cell_.users + e) : load_first(cell_.users + e, left);
+      const VecInt next = left > kLanes ? load(cell_.users + e + 1) : load_first(cell_.users + e + 1, left - 1);
+      const uint32_t same = mask_eq(users, next) & first_lanes(left - 1);
+      ends |= static_cast<uint64_t>(~same & first_lanes(left)) << t;
+    }
+    for (int t = 0; t < n;) {
+      const uint64_t rest = ends >> t;
+      const int64_t length = rest != 0 ? __builtin_ctzll(rest) + 1 : run_length(at_ + t);
+      const IdRow seen = row_of(at_ + t, length);
+      const int end = static_cast<int>(std::min<int64_t>(t + length, n));
+      for (; t < end; t += SgdBatch::kSpare) std::fill_n(batch.seen + t, SgdBatch::kSpare, seen);
+      t = end;
+    }
+    at_ += n;
+  }
+
  private:
+  // All items of the user of e, whose entries go on for `length`.
+  IdRow row_of(int64_t e, int64_t length) {
+    begin_ = cell_.users[begin_] == cell_.users[e] ? begin_ : e;
+    return {cell_.items + begin_, e - begin_ + length};
+  }
   // Entries of the user of e, from e on.
   int64_t run_length(int64_t e) const {
     const VecInt user = VecInt{} + cell_.users[e];
@@ -115,19 +149,19 @@ class SgdVisits {
 
   // Fills the batch; it is empty at the end.
   void fill(SgdBatch& batch) {
+    if constexpr (requires { entries_.fill(batch); }) {
+      if (p_.rates == nullptr) return entries_.fill(batch);
+    }
     batch.n = 0;
     while (batch.n < batch.most) {
       if (visit_ == n_visits_ && !next_entry()) break;
-      const uint32_t block = visit_++ * kBlocksPerVisit;
-      SgdVisit& visit = batch.visits[batch.n++];
-      visit.sample = entry_.sample;
-      visit.block = block;
-      visit.user = entry_.user;
-      visit.item = entry_.item;
-      visit.value = entry_.value;
-      visit.seen.ids = entry_.seen.ids;
-      visit.seen.n = entry_.seen.n;
-      visit.negative = -1;
+      const int t = batch.n++;
+      batch.sample[t] = entry_.sample;
+      batch.block[t] = visit_++ * kBlocksPerVisit;
+      batch.user[t] = entry_.user;
+      batch.item[t] = entry_.item;
+      batch.value[t] = entry_.value;
+      batch.seen[t] = entry_.seen;
     }
   }
 
@@ -139,9 +173,9 @@ class SgdVisits {
       uint64_t sample[kDrawLanes];
       uint32_t block[kDrawLanes];
       for (int lane = 0; lane < kDrawLanes; ++lane) {
-        const SgdVisit& visit = batch.visits[std::min(t, batch.n - 1)];
-        sample[lane] = visit.sample;
-        block[lane] = visit.block + static_cast<uint32_t>(of_visit);
+        const int visit = std::min(t, batch.n - 1);
+        sample[lane] = batch.sample[visit];
+        block[lane] = batch.block[visit] + static_cast<uint32_t>(of_visit);
         if (++of_visit == n_blocks) of_visit = 0, ++t;
       }
       draw4_lanes(p_.seed, p_.epoch, sample, block, batch.words + 4 * at);

@@ -18,6 +18,7 @@ class Warp {
   // A rank is estimated from the positive's block: on smaller ones quality suffers.
   static constexpr int64_t kRowsPerBlock = 1024;
   static constexpr int kAhead = 4;
+  static constexpr int kCells = 1;
   static constexpr int kTogether = 8;  // items scored at a time
   static constexpr int kDrawn = 16;    // trials drawn ahead, at most
   static int64_t words(const Parameters& parameters) {
@@ -39,30 +40,28 @@ class Warp {
   }
 
   RF_INLINE void prepare(SgdBatch& batch, int t) {
-    const SgdVisit& visit = batch.visits[t];
-    w_.rows.prefetch_user(visit.user);
-    w_.rows.prefetch_item(visit.item);
+    w_.rows.prefetch_user(batch.user[t]);
+    w_.rows.prefetch_item(batch.item[t]);
     Ahead& ahead = ahead_[t % (kAhead + 1)];
     ahead.n_words = 0;
     ahead.n = parameters_.n_os > 0 ? 0 : std::min(parameters_.max_trials, kDrawn);
     if (ahead.n > 0 && w_.sampler.uniform()) {
-      ahead.n_words = draw_lanes(ahead.items, ahead.n, w_.sampler, visit.seen, batch.first_words(t), batch.n_words);
+      ahead.n_words = draw_lanes(ahead.items, ahead.n, w_.sampler, batch.seen[t], batch.first_words(t), batch.n_words);
     }
     if (ahead.n_words == 0) ahead.n = 0;
     for (int c = 0; c < ahead.n; ++c) w_.rows.prefetch_item(ahead.items[c]);
   }
 
   void train(SgdBatch& batch, int t) {
-    SgdVisit& visit = batch.visits[t];
     const Ahead& ahead = ahead_[t % (kAhead + 1)];
     std::optional<SgdWords> words;  // most visits need no more than was drawn ahead
     const auto draw = [&](int64_t trial) {
       if (trial < ahead.n) return ahead.items[trial];
       if (!words) words.emplace(batch.words_of(t, w_.problem)).skip(ahead.n_words);
-      return w_.sampler.draw(visit.seen, *words);
+      return w_.sampler.draw(batch.seen[t], *words);
     };
-    if (parameters_.n_os > 0) take_order_statistic(visit, words.emplace(batch.words_of(t, w_.problem)));
-    int32_t items[kTogether] = {visit.item};
+    if (parameters_.n_os > 0) take_order_statistic(batch, t, words.emplace(batch.words_of(t, w_.problem)));
+    int32_t items[kTogether] = {batch.item[t]};
     float score[kTogether];
     float positive = 0.0f;
     int64_t trials = 0;
@@ -79,7 +78,7 @@ class Warp {
       if (begin > 0) positive = score[0];
       for (int c = begin; c < n; ++c) {
         ++trials;
-        if (score[c] > positive - 1.0f) return step(visit, items[c], trials, 1.0f - positive + score[c]);
+        if (score[c] > positive - 1.0f) return step(batch, t, items[c], trials, 1.0f - positive + score[c]);
       }
     }
     ++w_.totals.n_trained;
@@ -98,9 +97,9 @@ class Warp {
     return static_cast<float>(std::max(1.0, std::log(rank)));
   }
 
-  void step(const SgdVisit& visit, int32_t negative, int64_t trials, float hinge) {
-    const float g = visit.value * (trials <= kDrawn ? weight_[trials] : rank_weight(n_items_, trials));
-    const int32_t items[2] = {visit.item, negative};
+  void step(const SgdBatch& batch, int t, int32_t negative, int64_t trials, float hinge) {
+    const float g = batch.value[t] * (trials <= kDrawn ? weight_[trials] : rank_weight(n_items_, trials));
+    const int32_t items[2] = {batch.item[t], negative};
     const float coefficients[2] = {g, -g};
     w_.totals.loss += g * hinge;
     ++w_.totals.n_trained;
@@ -108,12 +107,13 @@ class Warp {
   }
 
   // Makes the k-th best (from 1; of equals the one drawn first) of n entries of the user's row the positive.
-  void take_order_statistic(SgdVisit& visit, SgdWords& words) {
+  void take_order_statistic(SgdBatch& batch, int t, SgdWords& words) {
+    const IdRow& seen = batch.seen[t];
     const int n = parameters_.n_os;
     for (int c = 0; c < n; ++c) {
-      const int32_t index = to_range(words.next(), static_cast<int32_t>(visit.seen.n));
+      const int32_t index = to_range(words.next(), static_cast<int32_t>(seen.n));
       drawn_[c] = index;
-      item_[c] = visit.seen.ids[index];
+      item_[c] = seen.ids[index];
     }
     w_.rows.scores(score_, item_, n);
     for (int c = 0; c < n; ++c) {
@@ -122,9 +122,9 @@ class Warp {
         better += score_[other] > score_[c] || (score_[other] == score_[c] && other < c) ? 1 : 0;
       }
       if (better + 1 != parameters_.k_os) continue;
-      visit.item = item_[c];
+      batch.item[t] = item_[c];
       const Csr& data = w_.problem.data;
-      if (data.values != nullptr) visit.value = data.values[data.row_ptr[visit.user] + drawn_[c]];
+      if (data.values != nullptr) batch.value[t] = data.values[data.row_ptr[batch.user[t]] + drawn_[c]];
       return;
     }
   }

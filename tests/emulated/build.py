@@ -23,11 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 CACHE = Path(os.environ.get("RECSYS_FAST_EMULATED_CACHE", ROOT / "build" / "emulated"))
 MODULE = "_cuda_emulated"
+BINDINGS_TOGETHER = 7
 ON_HARDWARE = {"cuda/hardware.h"}  # in the other branch of an #ifdef
 
 # -O2 for kernels; -g1 gives sanitizers and debuggers lines. No flag makes floating point inexact.
 FLAGS = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-g1", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
 DEFINES = ["-DRECSYS_FAST_EMULATED_GRID", "-DRECSYS_FAST_BIND_CUDA", f"-DRECSYS_FAST_MODULE={MODULE}"]
+# Of kernels and the emulator. Bindings are sanitized in the extension, which is made of the same files.
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1"]
 
 
@@ -38,11 +40,27 @@ def families() -> list[str]:
             if name not in ("device", "emulated")]  # fmt: skip
 
 
+def binding_sources() -> list[Path]:
+    """Return the files of the bindings, several in one: what pybind11 makes once per file takes longer than their own
+    code."""
+    names = ["cuda_module.cc", "emulated.cc", *(f"bind_{name}.cc" for name in families())]
+    folder = CACHE / "bindings"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for begin in range(0, len(names), BINDINGS_TOGETHER):
+        text = "".join(f'#include "bindings/{name}"\n' for name in names[begin : begin + BINDINGS_TOGETHER])
+        file = folder / f"together_{hashlib.sha256(text.encode()).hexdigest()[:16]}.cc"
+        if not file.exists():
+            part = file.with_suffix(f".{os.getpid()}.part")
+            part.write_text(text, encoding="utf-8")
+            part.replace(file)
+        files.append(file)
+    return files
+
+
 def sources() -> list[Path]:
     """Return what the module is made of."""
-    bindings = [CSRC / "bindings" / name for name in ("cuda_module.cc", "emulated.cc")]
-    bindings += [CSRC / "bindings" / f"bind_{name}.cc" for name in families()]
-    return [*sorted((CSRC / "cuda").glob("*.cu")), *sorted((CSRC / "testing").glob("*.cc")), *bindings]
+    return [*sorted((CSRC / "cuda").glob("*.cu")), *sorted((CSRC / "testing").glob("*.cc")), *binding_sources()]
 
 
 def sanitized() -> bool:
@@ -61,12 +79,12 @@ def _environment() -> dict[str, str]:
 
 
 def _flags(source: Path, sanitize: bool) -> list[str]:
-    flags = [*FLAGS, *DEFINES, f"-I{CSRC}", "-O1" if source.parent.name == "bindings" else "-O2"]
+    flags = [*FLAGS, *DEFINES, f"-I{CSRC}"]
     if source.parent.name == "bindings":
         import pybind11
 
-        flags += ["-isystem", sysconfig.get_paths()["include"], "-isystem", pybind11.get_include()]
-    return [*flags, *SANITIZERS] if sanitize else flags
+        return [*flags, "-O1", "-isystem", sysconfig.get_paths()["include"], "-isystem", pybind11.get_include()]
+    return [*flags, "-O2", *SANITIZERS] if sanitize else [*flags, "-O2"]
 
 
 def _closure(source: Path, extra: tuple[str, ...]) -> set[Path]:

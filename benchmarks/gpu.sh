@@ -3,7 +3,7 @@
 #
 #   benchmarks/gpu.sh [--skip STAGE=REASON]... [--only STAGE]... [--turns N] [--data NAME] [--sequences NAME]
 #
-# Stages: build tests memcheck racecheck als bpr topk sequence. A stage that fails does not stop the others. The last lines
+# Stages: build tests memcheck racecheck als bpr topk linear sequence. A stage that fails does not stop the others. The last lines
 # say of each stage whether it passed, failed, or was skipped and why; the exit status is 0 only if none failed, and 3 where
 # there is no GPU. Logs are in build/gpu/ (RECSYS_FAST_GPU_LOGS), figures in benchmarks/results/gpu_*.json with device, driver and commit (from git,
 # or RECSYS_FAST_COMMIT where the sources are a copy without history).
@@ -101,6 +101,7 @@ stage racecheck 3600 bash -c "sanitized racecheck"
 stage als 1200 bash -c "bench als --data $data"
 stage bpr 1200 bash -c "bench bpr --data $data"
 stage topk 1200 bash -c "bench topk --data $data"
+stage linear 1200 bash -c "bench linear --data $data"
 stage sequence 1800 bash -c "bench sequence --data $sequences"
 
 printf '%s\n' "" "${summary[@]}"

@@ -20,7 +20,7 @@ SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
 
 @pytest.mark.cuda_emulated
-@pytest.mark.parametrize("name", ["als", "bpr", "topk", "sequence"])
+@pytest.mark.parametrize("name", ["als", "bpr", "topk", "linear", "sequence"])
 def test_scripts_run_dry(
     name: str, emulated_arrays: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -30,7 +30,7 @@ def test_scripts_run_dry(
     script.main()
     assert "copy " in capsys.readouterr().out
     work = json.loads((tmp_path / "dry.json").read_text())["work"]
-    assert len(work) == {"als": 2, "bpr": 1, "topk": 1, "sequence": 4}[name]
+    assert len(work) == {"als": 2, "bpr": 1, "topk": 1, "linear": 3, "sequence": 4}[name]
     for figures in work.values():
         assert all(figure["seconds"] for figure in figures.values())
         assert figures["recsys_fast"]["floor_seconds"] > 0
@@ -63,8 +63,8 @@ def test_the_script_tells_what_failed_and_what_was_left_out(tmp_path: Path) -> N
     path = tools(tmp_path / "bin", **{"nvidia-smi": "echo A100, 1.0", "python3": fail, "nvcc": "exit 0"})
     done = run(path, "--skip", "sequence=no time today", logs=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
-    lines = {line.split()[0]: line for line in done.stdout.splitlines()[-8:]}
-    assert list(lines) == ["build", "tests", "memcheck", "racecheck", "als", "bpr", "topk", "sequence"]
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()[-9:]}
+    assert list(lines) == ["build", "tests", "memcheck", "racecheck", "als", "bpr", "topk", "linear", "sequence"]
     assert "passed" in lines["build"]
     assert "skipped: compute-sanitizer is not on PATH" in lines["memcheck"]
     assert "passed" in lines["bpr"]

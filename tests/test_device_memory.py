@@ -122,8 +122,18 @@ MODELS: dict[str, tuple[Any, Any]] = {
         sequences(12, 15, 8),
     ),
     "lanes": (rf.GRU4Rec(8, n_negatives=6, n_epochs=3, batch_size=4, random_state=0), sequences(12, 15, 8)),
+    "ease": (rf.EASE(5.0), MATRIX),
+    "slim": (rf.SLIM(0.5, 5.0), MATRIX),
+    "slim-sparse": (rf.SLIM(0.5, 5.0, n_neighbors=3), random_csr(40, 60, 0.02)),
+    "sparse-ease": (rf.SparseEASE(5.0, n_neighbors=7), MATRIX),
 }
 by_model = pytest.mark.parametrize("name", MODELS)
+
+
+def learned(model: Any) -> Any:
+    """Return numbers that a fit leaves."""
+    weights = getattr(model, "weights_", None)
+    return model.item_factors_ if weights is None else getattr(weights, "values", weights)
 
 
 def on_cuda(name: str) -> tuple[Any, Any]:
@@ -157,13 +167,13 @@ def test_what_has_no_room_is_refused_before_anything_is_lost(
 ) -> None:
     model, data = on_cuda(name)
     model.fit(data)
-    kept = model.item_factors_.copy()
+    kept = learned(model).copy()
     limit(600)
     text = rf"device memory for {type(model).__name__}: got \d+ bytes available, expected \d+ bytes. Free arrays on the"
     for train in (model.fit, model.partial_fit):
         with pytest.raises(DeviceMemoryError, match=text):
             train(data)
-    np.testing.assert_array_equal(model.item_factors_, kept)
+    np.testing.assert_array_equal(learned(model), kept)
 
 
 @emulated

@@ -26,8 +26,10 @@ class ItemProblem {
     check_size("columns of values", value_rows.d, id_rows.d);
     check_size("length of counts", counts_.size(), id_rows.n);
     check_size("length of items", items_.size(), id_rows.n);
+    const auto given = items_.on_host();
     for (int64_t r = 0; r < items_.size(); ++r) {
-      if (items_.data()[r] < 0 || items_.data()[r] >= n_items_) throw ShapeError("item", items_.data()[r], n_items_);
+      const int32_t item = given[static_cast<size_t>(r)];
+      if (item < 0 || item >= n_items_) throw ShapeError("item", item, n_items_);
     }
   }
   ItemWeights out() const { return {ids_.rows("ids"), values_.rows("values"), counts_.data(), items_.data()}; }
@@ -48,17 +50,17 @@ class ItemProblem {
 }  // namespace
 
 void bind_linear(py::module_& m) {
-  m.def("csr_gram",
-        [](const py::object& out, const py::object& t_row_ptr, const py::object& t_col_idx, const py::object& t_values,
-           const py::object& row_ptr, const py::object& col_idx, const py::object& values, int n_threads) {
-          const Array<float> out_array(out, "out");
-          const Array<const int64_t> sizes(row_ptr, "row_ptr"), t_sizes(t_row_ptr, "t_row_ptr");
-          const CsrArrays t(t_row_ptr, t_col_idx, t_values, sizes.size() - 1);
-          const CsrArrays x(row_ptr, col_idx, values, t_sizes.size() - 1);
-          check_size("entries of the transposed matrix", t.nnz(), x.nnz());
-          check_size("size of out", out_array.size(), t.view().n_rows * t.view().n_rows);
-          without_gil([&] { csr_gram<Cpu>(out_array.data(), t.view(), x.view(), n_threads); });
-        });
+  m.def("csr_gram", [](const py::object& out, const py::object& t_row_ptr, const py::object& t_col_idx,
+                       const py::object& t_values, const py::object& row_ptr, const py::object& col_idx,
+                       const py::object& values, float regularization, int n_threads) {
+    const Array<float> out_array(out, "out");
+    const Array<const int64_t> sizes(row_ptr, "row_ptr"), t_sizes(t_row_ptr, "t_row_ptr");
+    const CsrArrays t(t_row_ptr, t_col_idx, t_values, sizes.size() - 1);
+    const CsrArrays x(row_ptr, col_idx, values, t_sizes.size() - 1);
+    check_size("entries of the transposed matrix", t.nnz(), x.nnz());
+    check_size("size of out", out_array.size(), t.view().n_rows * t.view().n_rows);
+    without_gil([&] { csr_gram<Device>(out_array.data(), t.view(), x.view(), regularization, n_threads); });
+  });
   m.def("slim_solve", [](const py::object& ids, const py::object& values, const py::object& counts,
                          const py::object& items, const py::object& t_row_ptr, const py::object& t_col_idx,
                          const py::object& t_values, const py::object& row_ptr, const py::object& col_idx,
@@ -68,8 +70,8 @@ void bind_linear(py::module_& m) {
     const Array<const float> gram_array(gram, "gram");
     if (gram_array.size() != 0) check_size("size of gram", gram_array.size(), problem.t().n_rows * problem.t().n_rows);
     return without_gil([&] {
-      return slim_solve<Cpu>(problem.out(), problem.t(), problem.x(), gram_array.data_or_null(), l1, l2, nonnegative,
-                             tolerance, n_passes, n_threads);
+      return slim_solve<Device>(problem.out(), problem.t(), problem.x(), gram_array.data_or_null(), l1, l2, nonnegative,
+                                tolerance, n_passes, n_threads);
     });
   });
   m.def("ridge_solve", [](const py::object& ids, const py::object& values, const py::object& counts,
@@ -78,13 +80,13 @@ void bind_linear(py::module_& m) {
                           const py::object& x_values, double regularization, int n_threads) {
     const ItemProblem problem(ids, values, counts, items, t_row_ptr, t_col_idx, t_values, row_ptr, col_idx, x_values);
     return without_gil(
-        [&] { return ridge_solve<Cpu>(problem.out(), problem.t(), problem.x(), regularization, n_threads); });
+        [&] { return ridge_solve<Device>(problem.out(), problem.t(), problem.x(), regularization, n_threads); });
   });
   m.def("spd_invert", [](const py::object& a, int n_threads) {
     const Array<float> a_array(a, "a");
     const auto rows = a_array.rows("dimensions of a");
     check_size("columns of a", rows.d, rows.n);
-    return without_gil([&] { return spd_invert<Cpu>(rows.data, rows.n, n_threads); });
+    return without_gil([&] { return spd_invert<Device>(rows.data, rows.n, n_threads); });
   });
 }
 

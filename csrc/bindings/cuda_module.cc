@@ -79,6 +79,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_fm(m);
   bindings::bind_gaussian(m);
   bindings::bind_gram(m);
+  bindings::bind_linear(m);
   bindings::bind_losses(m);
   bindings::bind_ncf(m);
   bindings::bind_negatives(m);

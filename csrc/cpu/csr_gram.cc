@@ -15,7 +15,7 @@ constexpr int64_t kMirror = 64;  // side of the squares that are mirrored at onc
 }  // namespace
 
 template <>
-void csr_gram<Cpu>(float* out, const Csr& t, const Csr& x, int n_threads) {
+void csr_gram<Cpu>(float* out, const Csr& t, const Csr& x, float regularization, int n_threads) {
   const int64_t n = t.n_rows;
   parallel_for(n, 4, n_threads, [&](int64_t begin, int64_t end, int) {
     Arena& arena = thread_arena();
@@ -32,6 +32,7 @@ void csr_gram<Cpu>(float* out, const Csr& t, const Csr& x, int n_threads) {
         }
       }
       for (int64_t j = 0; j <= i; ++j) out[i * n + j] = static_cast<float>(sums[j]);
+      out[i * n + i] += regularization;
     }
   });
   const int64_t n_strips = (n + kMirror - 1) / kMirror;

@@ -39,10 +39,8 @@ int64_t slim_solve<Cpu>(const ItemWeights& out, const Csr& t, const Csr& x, cons
   const SlimTask task{.t = t,
                       .x = x,
                       .gram = gram,
-                      .l1 = static_cast<float>(l1),
-                      .l2 = static_cast<float>(l2),
+                      .net = {static_cast<float>(l1), static_cast<float>(l2), nonnegative},
                       .tolerance = static_cast<float>(tolerance),
-                      .nonnegative = nonnegative,
                       .screened = nonnegative && !any_negative(x),
                       .n_passes = n_passes,
                       .norms = norms.data()};

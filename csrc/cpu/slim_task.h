@@ -3,25 +3,21 @@
 #pragma once
 
 #include "cpu/cooccurrence.h"
+#include "ops/linear.h"
 
 namespace recsys_fast {
 
 struct SlimTask {
   Csr t, x;
   const float* gram;  // x^T x, or null
-  float l1, l2, tolerance;
-  bool nonnegative;
+  ElasticNet net;
+  float tolerance;
   bool screened;  // x >= 0 and w >= 0: gradients only fall, and items that start at l1 or below keep weight 0
   int64_t n_passes;
   const float* norms;
 
-  // soft(pull, l1) / (norm + l2)
-  float weight(float pull, float norm) const {
-    if (pull > l1) return (pull - l1) / (norm + l2);
-    if (pull < -l1 && !nonnegative) return (pull + l1) / (norm + l2);
-    return 0.0f;
-  }
-  bool calls(float gradient) const { return gradient > l1 || (!nonnegative && gradient < -l1); }
+  float weight(float pull, float norm) const { return net.weight(pull, norm); }
+  bool calls(float gradient) const { return net.calls(gradient); }
 };
 
 struct Candidate {

@@ -40,6 +40,43 @@ class AlsSystem {
   // element(i, k): W, i < n; k < depth. coefficient(k).
   template <bool kAlongDepth, class Element, class Coefficient>
   __device__ double solve(int64_t depth, const Element& element, const Coefficient& coefficient) {
+    return solve_tiles(
+        [&](float (&sum)[4][4], float& along, int i, int j) {
+          add_entries<kAlongDepth>(sum, along, i, j, depth, element, coefficient);
+          if (i > j) return;
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            if (place_.row == place_.col) sum[k][k] += 1.0f;
+          }
+        },
+        [](int64_t) { return 0.0f; });
+  }
+
+  // The same for the system matrix(i, j), j <= i < n, and the right-hand side in memory.z, zeros behind n. A pivot i is
+  // not positive where it is not above least(i).
+  template <class Matrix, class Least>
+  __device__ double solve_matrix(const Matrix& matrix, const Least& least) {
+    return solve_tiles(
+        [&](float (&sum)[4][4], float&, int i, int j) {
+#pragma unroll
+          for (int r = 0; r < 4; ++r) {
+#pragma unroll
+            for (int c = 0; c < 4; ++c) {
+              const int64_t row = int64_t{i} * kTile + place_.row + r, col = int64_t{j} * kTile + place_.col + c;
+              if (col <= row && row < n_) sum[r][c] += matrix(row, col);
+              if (col == row && row >= n_) sum[r][c] += 1.0f;
+            }
+          }
+        },
+        [&](int64_t i) { return i < n_ ? least(i) : 0.0f; });
+  }
+
+ private:
+  static constexpr int kThreads = kTileThreads<kTile>, kStride = kTileStride<kTile>;
+
+  // start(sum, along, i, j) adds tile (i, j) of the system to sum, and tile j of the right-hand side to along.
+  template <class Start, class Least>
+  __device__ double solve_tiles(const Start& start, const Least& least) {
     if (thread_ == 0) memory_.broken[0] = 0;
 #pragma unroll 1
     for (int j = 0; j < tiles_; ++j) {
@@ -47,17 +84,13 @@ class AlsSystem {
       for (int i = j; i < tiles_; ++i) {  // one text for both kinds of tile: the compiler copies it here
         float sum[4][4] = {}, along = 0.0f;
         subtract_factor(sum, along, i, j);
-        add_entries<kAlongDepth>(sum, along, i, j, depth, element, coefficient);
+        start(sum, along, i, j);
         if (i > j) {
           solve_below(sum, tile(i, j));
           continue;
         }
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          if (place_.row == place_.col) sum[k][k] += 1.0f;
-        }
         if (thread_ < kTile) memory_.z[j * kTile + thread_] += along;
-        factor_diagonal(sum, j);
+        factor_diagonal(sum, j, least);
         if (tiles_ > 1) keep_diagonal(j);
       }
     }
@@ -69,9 +102,6 @@ class AlsSystem {
     substitute_back();
     return broken ? static_cast<double>(NAN) : square;
   }
-
- private:
-  static constexpr int kThreads = kTileThreads<kTile>, kStride = kTileStride<kTile>;
 
   __device__ float* tile(int i, int j) const { return factor_ + (int64_t{i} * (i + 1) / 2 + j) * kTile * kTile; }
 
@@ -102,13 +132,14 @@ class AlsSystem {
 
   // The lower triangle of sum becomes its factor, in memory_.diagonal; z(j) <- L^-1 z(j). Four columns at a time: one
   // thread factors their 4 x 4, the threads below divide by it, all to the right take their product off.
-  __device__ void factor_diagonal(float (&sum)[4][4], int j) {
+  template <class Least>
+  __device__ void factor_diagonal(float (&sum)[4][4], int j, const Least& least) {
     const Shared<float> l = memory_.diagonal;
     const int64_t z0 = int64_t{j} * kTile;
     __syncthreads();  // z is complete; the diagonal tile before has been read
 #pragma unroll 1
     for (int p = 0; p < kTile; p += 4) {
-      if (place_.row == p && place_.col == p) factor_corner(sum, p);
+      if (place_.row == p && place_.col == p) factor_corner(sum, p, z0, least);
       __syncthreads();
       if (place_.col == p && place_.row > p) {
         divide(sum, p);
@@ -139,11 +170,12 @@ class AlsSystem {
     __syncthreads();
   }
 
-  __device__ void factor_corner(float (&sum)[4][4], int p) {
+  template <class Least>
+  __device__ void factor_corner(float (&sum)[4][4], int p, int64_t z0, const Least& least) {
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
       float pivot = sum[c][c];
-      if (!(pivot > 0.0f)) {  // NaN too
+      if (!(pivot > least(z0 + p + c))) {  // NaN too
         memory_.broken[0] = 1;
         pivot = 1.0f;
       }

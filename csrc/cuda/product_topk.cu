@@ -1,36 +1,25 @@
 // Rows of a product with a sparse left side. A block holds a panel of up to 16,384 columns of one row in shared memory
-// (64 KB: two blocks share a multiprocessor of sm_80, three of sm_90). With a sparse right side each of its eight warps
-// owns a slice of the panel and walks through the row's entries in order: no two warps meet, there is no atomic, and a
-// sum has the order of the entries. Where a row of b begins and ends in a slice is looked up beforehand. With a dense
-// right side a thread owns columns. Then sums become scores where they are, and what may be among the best k leaves
-// them as keys (rank_key.h): columns of score 0 are counted, not selected, so that their crowd meets no atomic.
-//
-// Floor: 8 bytes of b from L2 and one addition to shared memory per multiply-add. Long rows of b fill the lanes; of
-// short ones a slice holds a few entries, whose loads four steps at a time overlap.
+// (64 KB: two blocks share a multiprocessor of sm_80, three of sm_90). With a sparse right side they are summed as
+// product_rows.h says; with a dense one a thread owns columns. Then sums become scores where they are, and what may be
+// among the best k leaves them as keys (rank_key.h): columns of score 0 are counted, not selected, so that their crowd
+// meets no atomic.
 #include "ops/product_topk.h"
 
 #include <algorithm>
 #include <type_traits>
 
+#include "cuda/product_rows.h"
 #include "cuda/rank_finish.h"
 #include "cuda/rank_lists.h"
-#include "cuda/reduce.h"
 #include "ops/product_topk_dense.h"
 
 namespace recsys_fast {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarpSize;
+constexpr int kThreads = kProductThreads, kWarps = kProductWarps;
 constexpr int kMostColumns = 16384;
-constexpr int kAhead = 4;                                   // entries whose columns are loaded before any is added
 constexpr int64_t kBufferBytes = int64_t{512} << 20;        // of lists of keys that are alive at once
 constexpr uint64_t kZeroKey = uint64_t{0x80000000u} << 32;  // no key of a score of 0 or more is below it
-
-// Columns [first, first + width) of a row; a warp's slice is `slice` of them.
-struct Panel {
-  int64_t first;
-  int width, slice;
-};
 
 // What a sum starts from: 0, or NaN, which stays one and is never given, where the column is no candidate.
 struct Blank {
@@ -43,67 +32,7 @@ __global__ void __launch_bounds__(kThreads) product_blank_kernel(float* blank, I
   if (c < n_cols) blank[c] = candidates.contains(static_cast<int32_t>(c)) ? 0.0f : NAN;
 }
 
-// splits (b.n_rows, kWarps + 1): where the slices of a panel begin in each row of b, and where the last one ends.
-__global__ void __launch_bounds__(kThreads) product_splits_kernel(int64_t* splits, Csr b, Panel panel) {
-  const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x, k = at / (kWarps + 1);
-  if (k >= b.n_rows) return;
-  const int64_t column = panel.first + at % (kWarps + 1) * panel.slice, begin = b.row_ptr[k];
-  splits[at] = begin + first_above(b.row_size(k), [&](int64_t i) { return b.col_idx[begin + i] >= column; });
-}
-
-// The sums of a row of a sparse product; the panel's words of shared memory are overwritten, each by one warp.
-struct SparseSide {
-  Csr a, b;
-  const int64_t* splits;
-
-  __device__ void sum(Shared<float> sums, int64_t row, const Panel& panel, const Blank& blank) const {
-    const int warp = static_cast<int>(threadIdx.x) / kWarpSize, lane = Warp::lane();
-    const int end = min(panel.width, (warp + 1) * panel.slice);
-    for (int c = warp * panel.slice + lane; c < end; c += kWarpSize) sums[c] = blank.at(panel.first + c);
-    __syncwarp();
-    const int64_t last = a.row_ptr[row + 1];
-    for (int64_t base = a.row_ptr[row]; base < last; base += kWarpSize) {
-      int64_t from = 0, to = 0;  // of this lane's entry; a slice without columns has none
-      float value = 1.0f;
-      if (base + lane < last) {
-        const int64_t at = int64_t{a.col_idx[base + lane]} * (kWarps + 1) + warp;
-        from = splits[at];
-        to = splits[at + 1];
-        if (a.values != nullptr) value = a.values[base + lane];
-      }
-      const int n = static_cast<int>(min(last - base, int64_t{kWarpSize}));
-      for (int j = 0; j < n; j += kAhead) {
-        int64_t begins[kAhead], ends[kAhead];
-        float factors[kAhead], products[kAhead];
-        int columns[kAhead];
-#pragma unroll
-        for (int u = 0; u < kAhead; ++u) {
-          begins[u] = Warp::from(from, j + u) + lane;
-          ends[u] = Warp::from(to, j + u);
-          factors[u] = Warp::from(value, j + u);
-          columns[u] = begins[u] < ends[u] ? column(begins[u], panel) : -1;
-          products[u] = columns[u] >= 0 ? factors[u] * factor(begins[u]) : 0.0f;
-        }
-#pragma unroll
-        for (int u = 0; u < kAhead; ++u) {
-          if (columns[u] >= 0) add(sums, columns[u], products[u]);
-          for (int64_t q = begins[u] + kWarpSize; q < ends[u]; q += kWarpSize) {
-            add(sums, column(q, panel), factors[u] * factor(q));
-          }
-          __syncwarp();  // the next entry may have the same columns in other lanes
-        }
-      }
-    }
-  }
-
- private:
-  __device__ int column(int64_t q, const Panel& panel) const { return static_cast<int>(b.col_idx[q] - panel.first); }
-  __device__ float factor(int64_t q) const { return b.values == nullptr ? 1.0f : b.values[q]; }
-  static __device__ void add(Shared<float> sums, int c, float product) {
-    const float before = sums[c];
-    sums[c] = before + product;
-  }
-};
+using SparseSide = SparseRows<float>;
 
 // The same with dense rows on the right: a thread sums four columns at a time.
 struct DenseSide {
@@ -274,11 +203,8 @@ void rank_products(const ListSink& lists, int64_t n_cols, const Eligible& eligib
   batch.room = room.data();
   batch.sizes = sizes.data();
 
-  // Panels of one width, slices of whole warps.
-  const int64_t n_panels = (n_cols + kMostColumns - 1) / kMostColumns, n_slices = n_panels * kWarps;
-  Panel panel{};
-  panel.slice = static_cast<int>(((n_cols + n_slices - 1) / n_slices + kWarpSize - 1) / kWarpSize * kWarpSize);
-  const int width = panel.slice * kWarps;
+  Panel panel = first_panel(n_cols, kMostColumns);
+  const int width = panel.width;
   for (batch.first = 0; batch.first < lists.ids.n; batch.first += n_rows) {
     batch.n = std::min(n_rows, lists.ids.n - batch.first);
     for (panel.first = 0; panel.first < n_cols; panel.first += width) {
@@ -299,10 +225,7 @@ void product_topk<Cuda>(Rows<int32_t> ids, Rows<float> scores, Csr a, Csr b, con
   const Stream stream = current_stream();
   DeviceBuffer<int64_t> splits(b.n_rows * (kWarps + 1), stream);
   const auto prepare = [&](const Panel& panel) {
-    if (b.n_rows > 0) {
-      launch(product_splits_kernel, dim3(blocks_for(b.n_rows * (kWarps + 1), kThreads)), dim3(kThreads), 0, stream,
-             splits.data(), b, panel);
-    }
+    product_splits(splits.data(), b, panel, stream);
     return SparseSide{a, b, splits.data()};
   };
   rank_products({ids, scores}, b.n_cols, eligible, norms, only_touched, prepare, stream);

@@ -6,10 +6,11 @@
 
 namespace recsys_fast {
 
-// out (n_cols, n_cols) = x^T x for the sparse x; t is x transposed, rows of both sorted. Overwrites. Each sum runs in
-// float64 over the rows of x in order: the same bits for any n_threads.
+// out (n_cols, n_cols) = x^T x + regularization I for the sparse x; t is x transposed, rows of both sorted. Overwrites.
+// Each sum runs in float64 over the rows of x in order and is rounded before the regularization is added: the same bits
+// for any n_threads.
 template <class Device>
-void csr_gram(float* out, const Csr& t, const Csr& x, int n_threads);
+void csr_gram(float* out, const Csr& t, const Csr& x, float regularization, int n_threads);
 
 // a (n, n) <- a^-1 in place; a symmetric positive definite, of which the lower triangle is read. Returns -1, or the
 // first row of the block at which a turned out not to be positive definite (a is then destroyed). Deterministic.
@@ -24,6 +25,20 @@ struct ItemWeights {
   Rows<float> values;
   int32_t* counts;
   const int32_t* items;
+};
+
+// The weight that minimises 1/2 norm w^2 - pull w + l1 |w| + l2/2 w^2, over w >= 0 if asked for.
+struct ElasticNet {
+  float l1, l2;
+  bool nonnegative;
+
+  RF_HOST_DEVICE float weight(float pull, float norm) const {
+    if (pull > l1) return (pull - l1) / (norm + l2);
+    if (pull < -l1 && !nonnegative) return (pull + l1) / (norm + l2);
+    return 0.0f;
+  }
+  // Whether a weight of 0 would move.
+  RF_HOST_DEVICE bool calls(float gradient) const { return gradient > l1 || (!nonnegative && gradient < -l1); }
 };
 
 // min_w 1/2 |x_j - x w|^2 + l1 |w|_1 + l2/2 |w|^2 with w_j = 0, and w >= 0 if asked for, for every item j of `out`

@@ -22,9 +22,13 @@ _NOISE = 2e-7  # a pivot that lost all but this share of its diagonal is roundin
 
 
 def csr_gram(
-    out: F32, t_row_ptr: I64, t_col_idx: I32, t_values: F32, row_ptr: I64, col_idx: I32, values: F32, n_threads: int
-) -> None:
-    """out ``(n, n)`` = x^T x for the sparse x ``(m, n)``, t its transpose; overwrites. Sums in float64."""
+    out: F32, t_row_ptr: I64, t_col_idx: I32, t_values: F32, row_ptr: I64, col_idx: I32, values: F32,
+    regularization: float, n_threads: int,
+) -> None:  # fmt: skip
+    """out ``(n, n)`` = x^T x + regularization I for the sparse x ``(m, n)``, t its transpose; overwrites.
+
+    Sums in float64, rounded before the regularization is added.
+    """
     n = len(t_row_ptr) - 1
     arrays: Any = inputs(t_row_ptr, t_col_idx, t_values, row_ptr, col_idx, values)
 
@@ -40,6 +44,8 @@ def csr_gram(
     if n:
         run_pieces([*range(0, n, _ROWS), n], n_threads, worker)
     _mirror(out)
+    diagonal = np.einsum("ii->i", out)
+    diagonal += np.float32(regularization)
 
 
 @serial

@@ -95,10 +95,14 @@ class AlsProblem(NamedTuple):
         )  # fmt: skip
         return float(loss)
 
-    def penalty(self, x: F32, matrix: Csr) -> float:
-        """Return sum_u reg_u |x_u|^2 over the rows of ``x``."""
+    def penalty(self, squares: NDArray[np.floating[Any]], matrix: Csr) -> float:
+        """Return sum_u reg_u |x_u|^2 for the ``squares`` |x_u|^2 of the rows of ``matrix``."""
         counts = np.diff(matrix.row_ptr) + self.unobserved_weight * matrix.n_cols
-        return self.regularization * float(np.sum(counts**self.nu * np.einsum("ij,ij->i", x, x)))
+        return self.regularization * float(np.sum(counts**self.nu * squares))
+
+    def products(self, out: F32, x: F32, y: F32, pairs: Csr) -> None:
+        """out <- x[row] . y[column] of every pair; all on one device."""
+        run_unchecked("pair_scores", out, x, y, pairs.row_ptr, pairs.col_idx, **self._where())
 
     def eigenbasis(self, y: F32) -> tuple[F32, F32]:
         """Return q ``(d, d)`` and the spectrum ``(d,)`` with (y q)^T (y q) = diag(spectrum), descending."""

@@ -15,6 +15,7 @@ from recsys_fast import backend, ops
 from recsys_fast.errors import DivergedError
 from recsys_fast.models.als_problem import AlsProblem
 from recsys_fast.models.memory import names_gpu
+from recsys_fast.models.similarity import identity
 from recsys_fast.ops import Csr
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ def device_bytes(matrix: Csr, width: int, weighted: bool) -> tuple[int, int]:
         width: columns of the tables.
         weighted: whether entries have values in training.
     """
-    tables = 4 * width * sum(matrix.shape)
+    tables = 8 * width * sum(matrix.shape)  # and their copy
     matrices = 8 * (sum(matrix.shape) + 2) + 2 * (4 + 4 * (weighted or matrix.values is not None)) * matrix.nnz
     longest = 12 * max(int(np.diff(matrix.row_ptr).max(initial=0)), *matrix.shape)
-    work = 24 * max(matrix.shape) + 4 * matrix.nnz
+    work = 24 * max(matrix.shape) + 16 * matrix.n_rows + 4 * matrix.nnz
     return tables + matrices + work, 4 * width * max(matrix.shape) + longest
 
 
@@ -66,12 +67,12 @@ class AlsTrainer:
     Between epochs both tables are in the basis in which the items' Gram matrix is diagonal, ``spectrum``: what the
     users' sweep, ``fold_in`` and a resumed run need. A rotation of both tables leaves every score as it is.
 
-    With ``device="cuda"`` tables, matrix and transpose are on the device from the start to the end of the training; the
-    model gets a copy in host memory after every epoch, so an epoch that fails there leaves the model as it was. Where
-    the GPU has no room for all of that, everything stays in host memory, and each sweep sends blocks of rows there.
+    With ``device="cuda"`` tables, the copy of the last epoch, matrix and transpose are on the device from the start to
+    the end of the training, and ``publish`` copies the tables into the model. Where the GPU has no room for all that,
+    everything stays in host memory, and each sweep sends blocks of rows there.
 
     Args:
-        model: published to after every epoch.
+        model: published to after every epoch; from a device, where somebody looks and at the end.
         problem: the objective and how it is solved.
         users: ``(n_users, d)``, changed in place (on a device: copied there).
         items: ``(n_items, d)``, likewise.
@@ -87,13 +88,16 @@ class AlsTrainer:
         by_item = ops.csr_transpose(by_user, device=problem.host, n_threads=problem.n_threads)
         self.by_user, self.by_item = self._moved(by_user), self._moved(by_item)
         self.users, self.items = self.arrays.asarray(users), self.arrays.asarray(items)
+        if self.apart and not model.is_fitted:
+            model._users, model._items, model._spectrum = users, items, np.zeros(users.shape[1], np.float32)
+        self.diagonal = self._moved(identity(len(users))) if self.apart else None
         if problem.explicit:
             self.spectrum = np.zeros(users.shape[1], np.float32)
         else:
             self.spectrum = problem.to_item_basis(self.users, self.items) if spectrum is None else spectrum
         self.safe = self.apart or snapshot_bytes(len(users), len(items), users.shape[1]) > 0
         self.kept: tuple[F32, F32, F32] | None = None
-        self.stage = "whole"
+        self.stage, self.pending = "whole", False
 
     def _moved(self, matrix: Csr) -> Csr:
         """Return the matrix where the tables are."""
@@ -128,13 +132,34 @@ class AlsTrainer:
         if not problem.explicit:
             self.spectrum = self._rotated_to(y)
         self.stage = "done"
-        self._publish()
-        return loss + problem.penalty(self.model._users, self.lengths)
+        self._changed()
+        return loss + problem.penalty(self._squares(x), self.lengths)
 
-    def _publish(self) -> None:
+    def _squares(self, table: F32) -> NDArray[np.floating[Any]]:
+        """Return the squared length of every row."""
+        if self.diagonal is None:
+            squares: NDArray[np.floating[Any]] = np.einsum("ij,ij->i", table, table)
+            return squares
+        out = self.arrays.empty(len(table), np.float32)
+        self.problem.products(out, table, table, self.diagonal)
+        found: F32 = self.arrays.to_host(out)
+        return found
+
+    def _changed(self) -> None:
+        """Note that the model is behind; without a device it is brought up to date at once."""
         vars(self.model).pop("_cache", None)
+        self.pending = True
+        if not self.apart:
+            self.publish()
+
+    def publish(self) -> None:
+        """Bring the model's tables up to date."""
+        if not self.pending:
+            return
         users, items = self.arrays.to_host(self.users), self.arrays.to_host(self.items)
         self.model._users, self.model._items, self.model._spectrum = users, items, self.spectrum
+        vars(self.model).pop("_cache", None)
+        self.pending = False
 
     def _rotated_to(self, table: F32) -> F32:
         """Rotate both tables to the eigenbasis of ``table`` and return its spectrum."""
@@ -166,26 +191,23 @@ class AlsTrainer:
     # ---- the way back
 
     def _keep(self) -> None:
-        """Copy the last epoch's state, where tables are small enough and there is one."""
-        if not self.safe or self.apart or not self.model.is_fitted:
+        """Copy the last epoch's state, where tables are small enough or on a device and there is one."""
+        if not self.safe or not self.model.is_fitted:
             return
         if self.kept is None:
-            self.kept = np.empty_like(self.users), np.empty_like(self.items), self.spectrum
-        np.copyto(self.kept[0], self.users)
-        np.copyto(self.kept[1], self.items)
+            users, items = (self.arrays.empty(table.shape, np.float32) for table in (self.users, self.items))
+            self.kept = users, items, self.spectrum
+        self.kept[0][...] = self.users
+        self.kept[1][...] = self.items
         self.kept = (*self.kept[:2], self.spectrum)
 
     def rollback(self) -> None:
         """Restore the copy; without one, complete the interrupted sweep's state to something consistent."""
         if self.stage == "whole" or not self.model.is_fitted:
             return
-        if self.apart:  # the model holds the last epoch
-            self.users, self.items = self.arrays.asarray(self.model._users), self.arrays.asarray(self.model._items)
-            self.spectrum, self.stage = self.model._spectrum, "whole"
-            return
         if self.kept is not None:
-            np.copyto(self.users, self.kept[0])
-            np.copyto(self.items, self.kept[1])
+            self.users[...] = self.kept[0]
+            self.items[...] = self.kept[1]
             self.spectrum = self.kept[2]
         else:
             _zero_bad_rows(self.users)
@@ -193,7 +215,7 @@ class AlsTrainer:
             if self.stage == "items" and not self.problem.explicit:
                 self.spectrum = self._rotated_to(self.items)
         self.stage = "whole"
-        self._publish()
+        self._changed()
 
 
 def _home(model: ALS, problem: AlsProblem, width: int) -> Any:

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recsys_fast import ops
+from recsys_fast import backend, ops
 from recsys_fast.models import inputs
 from recsys_fast.models.item_weights import ItemWeightModel
-from recsys_fast.models.memory import check_memory, in_gb
+from recsys_fast.models.memory import check_memory, in_gb, names_gpu, with_device
 from recsys_fast.models.parameters import check_float
+from recsys_fast.models.sparse_ease import shared_device_bytes
 from recsys_fast.ops import Csr
 
 _BLOCK = 1 << 20  # weights that are scaled at a time, so that Ctrl-C is honoured meanwhile
@@ -33,7 +34,7 @@ class EASE(ItemWeightModel):
 
     Args:
         regularization: the penalty; 80 to 500 suit most sets, more where there are more interactions per item.
-        device: "auto", "cpu" or "numba" (which calls LAPACK).
+        device: "auto", "cpu", "numba" (which calls LAPACK) or "cuda".
         n_threads: None for every CPU granted.
 
     Attributes:
@@ -41,7 +42,7 @@ class EASE(ItemWeightModel):
 
     Raises:
         ValueError: ``X^T X + regularization I`` is not positive definite in float32; raise ``regularization``.
-        MemoryError: the model does not fit into memory.
+        MemoryError: the model does not fit into memory, that of a GPU (DeviceMemoryError) or of the host.
     """
 
     _dense: ClassVar[bool] = True
@@ -62,19 +63,20 @@ class EASE(ItemWeightModel):
     def _announce(self, verbose: bool) -> None:
         if verbose:
             n_items = self._matrix.n_cols
-            size = in_gb(_sizes(self._matrix)["total"])
+            size = in_gb(sum(_sizes(self._matrix).values()))
             print(f"EASE: {n_items} items, dense weights, {size} in all, {n_items**3:.2g} operations", file=sys.stderr)
 
     def _compute(self) -> None:
         matrix = self._matrix
         sizes = _sizes(matrix)
         mend = "use SparseEASE, whose memory grows with n_items * n_neighbors, or drop rare items"
-        check_memory(f"EASE of {matrix.n_cols} items", sizes["total"] - sizes["matrix"], mend)
+        check_memory(f"EASE of {matrix.n_cols} items", sum(sizes.values()) - sizes["matrix"], mend)
         where: dict[str, Any] = {"device": self.device, "n_threads": self.n_threads}
-        table = ops.csr_gram(matrix, **where)
+        there = backend.arrays(backend.place(self.device))  # the table goes back once
+        table = there.empty((matrix.n_cols, matrix.n_cols), np.float32)
+        ops.csr_gram(matrix, regularization=self.regularization, out=table, **where)
+        table = there.to_host(ops.spd_invert(table, **where))
         diagonal = np.einsum("ii->i", table)
-        diagonal += np.float32(self.regularization)
-        ops.spd_invert(table, **where)
         scale = -1.0 / diagonal
         step = max(1, _BLOCK // max(1, matrix.n_cols))
         for start in range(0, matrix.n_cols, step):
@@ -83,9 +85,13 @@ class EASE(ItemWeightModel):
         self._take_weights(table)
 
     def estimate_memory(self, user_items: Any) -> dict[str, int]:
-        """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total"."""
+        """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose, and as "total" and "device"."""
         self._check_params()
-        return _sizes(self._prepare(inputs.check_matrix(user_items, "user_items")))
+        matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
+        return with_device(_sizes(matrix), self._device_bytes(matrix) if names_gpu(self.device) else 0)
+
+    def _device_bytes(self, data: Csr) -> int:
+        return 4 * data.n_cols**2 + shared_device_bytes(data) + 4 * _PIVOT * (data.n_cols + _PIVOT)
 
 
 def _sizes(matrix: Csr) -> dict[str, int]:
@@ -97,4 +103,4 @@ def _sizes(matrix: Csr) -> dict[str, int]:
         "transpose": 8 * (n_items + 1) + 4 * matrix.nnz + values,
         "work": 8 * n_items * min(n_items + 16, _PIVOT) + (2 << 20),
     }
-    return {**parts, "total": sum(parts.values())}
+    return parts

@@ -11,10 +11,13 @@ from recsys_fast import ops
 from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.item_weights import ItemWeightModel
+from recsys_fast.models.memory import names_gpu, with_device
 from recsys_fast.models.parameters import check_float, check_int
-from recsys_fast.models.sparse_ease import shared_sizes, weights_bound
+from recsys_fast.models.sparse_ease import shared_device_bytes, shared_sizes, weights_bound
 from recsys_fast.ops import Csr
-from recsys_fast.ops.linear import slim_needs_gram
+from recsys_fast.ops.linear import DEVICE_CHUNK, slim_needs_gram
+
+_ROOM, _BLOCKS = 1 << 30, 1056  # of a large GPU: scratch of all blocks together, and how many there are
 
 
 class SLIM(ItemWeightModel):
@@ -34,7 +37,7 @@ class SLIM(ItemWeightModel):
         n_neighbors: keep so many weights of largest magnitude per predicted item; None for all.
         tolerance: an item is done when a pass over its candidates changes no weight by more.
         n_passes: most passes per item; a warning says how many items needed more.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
 
     Attributes:
@@ -96,7 +99,7 @@ class SLIM(ItemWeightModel):
             )
 
     def estimate_memory(self, user_items: Any) -> dict[str, int]:
-        """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total"; an upper bound.
+        """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose, "total" and "device"; upper bounds.
 
         Without ``n_neighbors`` "weights" counts every pair of items with a user in common; few of them stay.
         """
@@ -112,7 +115,13 @@ class SLIM(ItemWeightModel):
             "gram": 4 * matrix.n_cols**2 if slim_needs_gram(matrix) else 0,
             "work": resolve_threads(self.n_threads) * (32 * matrix.n_cols + 16 * matrix.n_rows),
         }
-        return {**parts, "total": sum(parts.values())}
+        return with_device(parts, self._device_bytes(matrix) if names_gpu(self.device) else 0)
+
+    def _device_bytes(self, data: Csr) -> int:
+        n, gram = data.n_cols, slim_needs_gram(data)
+        k = max(1, n - 1) if self.n_neighbors is None else min(self.n_neighbors, max(1, n - 1))
+        room = min(_ROOM, _BLOCKS * (12 * n if gram else 16 * n + 4 * data.n_rows))
+        return shared_device_bytes(data) + (4 * n**2 if gram else 0) + 8 * min(DEVICE_CHUNK, n * k) + room
 
     def _pack(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         return super()._pack()[0], {"n_unfinished": self.n_unfinished_}

@@ -9,8 +9,13 @@ import numpy as np
 from recsys_fast import ops
 from recsys_fast.models import inputs
 from recsys_fast.models.item_weights import ItemWeightModel
+from recsys_fast.models.memory import names_gpu, with_device
 from recsys_fast.models.parameters import check_float, check_int
 from recsys_fast.ops import Csr
+from recsys_fast.ops.linear import DEVICE_CHUNK
+
+# On a GPU: entries of the Gram matrix, which is made where it pays; scratch of all blocks together, and their number.
+_MOST_GRAM, _ROOM, _BLOCKS = 1 << 30, 1 << 30, 264
 
 
 class SparseEASE(ItemWeightModel):
@@ -29,7 +34,7 @@ class SparseEASE(ItemWeightModel):
     Args:
         regularization: the penalty, as in ``EASE``.
         n_neighbors: most items that one item is predicted from; more is closer to EASE, and slower.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
 
     Attributes:
@@ -68,7 +73,7 @@ class SparseEASE(ItemWeightModel):
         self._take_weights(ops.csr_transpose(columns, **where))
 
     def estimate_memory(self, user_items: Any) -> dict[str, int]:
-        """Return the bytes that ``fit(user_items)`` needs at its peak, by purpose and as "total"; an upper bound."""
+        """Return the bytes that ``fit(user_items)`` needs at its peak: purposes, "total", "device"; upper bounds."""
         from recsys_fast.backend import resolve_threads
 
         self._check_params()
@@ -79,7 +84,13 @@ class SparseEASE(ItemWeightModel):
             "work": resolve_threads(self.n_threads)
             * (4 * k * (k + 64) + 16 * n_items + 8 * matrix.n_rows + 12 * matrix.nnz),
         }
-        return {**parts, "total": sum(parts.values())}
+        return with_device(parts, self._device_bytes(matrix) if names_gpu(self.device) else 0)
+
+    def _device_bytes(self, data: Csr) -> int:
+        n, k = data.n_cols, min(self.n_neighbors, max(1, data.n_cols - 1))
+        gram = 4 * n**2 if n**2 <= _MOST_GRAM else 0
+        room = min(_ROOM, _BLOCKS * 4 * (2 * n + k + k**2 + (k + 64) ** 2))
+        return shared_device_bytes(data) + gram + 8 * min(DEVICE_CHUNK, n * k) + room
 
 
 def shared_sizes(matrix: Csr, n_weights: int) -> dict[str, int]:
@@ -92,6 +103,12 @@ def shared_sizes(matrix: Csr, n_weights: int) -> dict[str, int]:
         "matrix": 8 * (n_users + 1) + 4 * matrix.nnz + values,
         "transpose": 8 * (n_items + 1) + 4 * matrix.nnz + values,
     }
+
+
+def shared_device_bytes(matrix: Csr) -> int:
+    """Return what a GPU holds of a matrix and its transpose, and to make products of both."""
+    sizes = shared_sizes(matrix, 0)
+    return sizes["matrix"] + sizes["transpose"] + 16 * matrix.nnz + 72 * matrix.n_rows + 8 * matrix.n_cols
 
 
 def weights_bound(matrix: Csr) -> int:

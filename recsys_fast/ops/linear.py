@@ -9,23 +9,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
+from recsys_fast.device import on_device
 from recsys_fast.errors import message
-from recsys_fast.ops.arguments import as_indices
+from recsys_fast.ops.arguments import as_indices, as_number
 from recsys_fast.ops.csr import Csr, as_csr, csr_transpose
-from recsys_fast.ops.gram import as_writable
+from recsys_fast.ops.gram import all_finite, as_writable
 from recsys_fast.ops.topk import F32, I32, as_count, as_out
 
 _CHUNK = 1 << 22  # weights that a call of the backend has room for: 32 MB
+DEVICE_CHUNK = 1 << 25  # the same on a device, which solves for many items at once: 256 MB there and here
 _MOST_GRAM = 1 << 30  # entries of a Gram matrix that slim_solve makes: 4 GB
 _GRAM_SHARE = 4  # its entries per multiply-add of making it, at most
 
 
-def csr_gram(matrix: Any, *, out: F32 | None = None, device: str = "auto", n_threads: int | None = None) -> F32:
-    """Return x^T x of a sparse matrix as a dense one; summed in float64, rounded once.
+def csr_gram(
+    matrix: Any,
+    *,
+    regularization: float = 0.0,
+    out: F32 | None = None,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> F32:
+    """Return x^T x + regularization I of a sparse matrix as a dense one; x^T x is summed in float64, rounded once.
 
     Args:
         matrix: sparse ``(m, n)``: scipy, ``Csr`` or ``Interactions``; without values every entry counts 1.
-        out: ``(n, n) float32``, C-contiguous, to write into; None for a new array.
+        regularization: added to the diagonal; at least 0.
+        out: ``(n, n) float32``, C-contiguous, to write into, on the device or not; None for a new NumPy array.
         device: backend.
         n_threads: number of threads; None for every CPU granted. The result does not depend on it.
 
@@ -35,13 +45,16 @@ def csr_gram(matrix: Any, *, out: F32 | None = None, device: str = "auto", n_thr
     Raises:
         TypeError: a dense ``matrix``, or ``out`` is not float32.
         ValueError: a damaged ``matrix``, ``out`` of another shape, not contiguous, read-only or sharing memory with
-            ``matrix``, or sums beyond float32.
+            ``matrix``, a regularization below 0, or sums beyond float32.
     """
+    device = backend.place(device, out=out)
+    penalty = as_number(regularization, "regularization")
     csr = as_csr(matrix, "matrix", device=device, n_threads=n_threads)
     result: F32 = as_out(out, "out", (csr.n_cols, csr.n_cols), np.float32, _entries(csr))
     transposed = csr_transpose(csr, device=device, n_threads=n_threads)
-    backend.get(device).csr_gram(result, *_entries(transposed), *_entries(csr), backend.resolve_threads(n_threads))
-    if not np.isfinite(result.diagonal()).all():  # no entry is larger than the diagonal's largest
+    threads = backend.resolve_threads(n_threads)
+    backend.get(device).csr_gram(result, *_entries(transposed), *_entries(csr), penalty, threads)
+    if not all_finite(result if on_device(result) else result.diagonal()):  # which holds the largest entry
         raise ValueError(message("x^T x exceeds float32", mend="scale the values down"))
     return result
 
@@ -52,7 +65,8 @@ def spd_invert(a: F32, *, device: str = "auto", n_threads: int | None = None) ->
     The bits do not depend on ``n_threads`` on "cpu". "numba" calls LAPACK, whose threads are set as for NumPy.
 
     Args:
-        a: ``(n, n) float32``, C-contiguous, writable; its lower triangle is read, all of it is written.
+        a: ``(n, n) float32``, C-contiguous, writable, on the device or not; its lower triangle is read, all of it
+            is written.
         device: backend.
         n_threads: number of threads; None for every CPU granted.
 
@@ -60,10 +74,11 @@ def spd_invert(a: F32, *, device: str = "auto", n_threads: int | None = None) ->
         ``a``, exactly symmetric.
 
     Raises:
-        TypeError: ``a`` is not a float32 array.
+        TypeError: ``a`` is no array of float32.
         ValueError: ``a`` is not square, not contiguous or read-only; or it is not positive definite (singular up to
             rounding, or not finite), and is then destroyed.
     """
+    device = backend.place(device, a=a)
     as_writable(a, "a")
     if a.shape[0] != a.shape[1]:
         raise ValueError(message("shape of a", a.shape, "(n, n)"))
@@ -119,9 +134,10 @@ def slim_solve(
     options = (float(l1), float(l2), bool(nonnegative), float(tolerance), int(n_passes))
     threads = backend.resolve_threads(n_threads)
     csr = as_csr(matrix, "matrix", device=device, n_threads=n_threads)
-    gram = np.empty((0, 0), np.float32)
-    if slim_needs_gram(csr):
-        gram = csr_gram(csr, device=device, n_threads=n_threads)
+    n = csr.n_cols if slim_needs_gram(csr) else 0
+    gram: F32 = backend.arrays(backend.place(device)).empty((n, n), np.float32)
+    if n:
+        csr_gram(csr, out=gram, device=device, n_threads=n_threads)
     solve = backend.get(device).slim_solve
     return _in_chunks(csr, items, k, device, n_threads, lambda *arrays: solve(*arrays, gram, *options, threads))
 
@@ -188,24 +204,25 @@ def _in_chunks(
     """Solve for few items at a time, so that only weights that are kept need memory; returns them and the failures."""
     csr = as_csr(matrix, "matrix", device=device, n_threads=n_threads)
     n = csr.n_cols
+    there = backend.arrays(backend.place(device))
     wanted = np.arange(n, dtype=np.int32) if items is None else _as_items(items, n)
     width = max(1, n - 1) if k is None else min(as_count(k, "k", 1), max(1, n - 1))
-    entries = (*_entries(csr_transpose(csr, device=device, n_threads=n_threads)), *_entries(csr))
-    size = max(1, _CHUNK // width)
-    ids, values = (
-        np.empty((min(size, len(wanted)), width), np.int32),
-        np.empty((min(size, len(wanted)), width), np.float32),
-    )
+    transposed = csr_transpose(csr, device=device, n_threads=n_threads)
+    entries = tuple(there.asarray(array) for array in (*_entries(transposed), *_entries(csr)))
+    size = max(1, (DEVICE_CHUNK if on_device(entries[0]) else _CHUNK) // width)
+    shape = min(size, len(wanted)), width
+    ids, values = there.empty(shape, np.int32), there.empty(shape, np.float32)
     kept_ids, kept_values = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     row_ptr, failed = np.zeros(len(wanted) + 1, np.int64), 0
     for start in range(0, len(wanted), size):
         part = wanted[start : start + size]
-        counts = np.zeros(len(part), np.int32)
-        failed += solve(ids[: len(part)], values[: len(part)], counts, part, *entries)
+        found = ids[: len(part)], values[: len(part)], there.zeros(len(part), np.int32)
+        failed += solve(*found, there.asarray(part), *entries)
+        found_ids, found_values, counts = map(there.to_host, found)
         row_ptr[start + 1 : start + 1 + len(part)] = counts
         rows = list(enumerate(counts.tolist()))
-        kept_ids.append(np.concatenate([ids[row, :count] for row, count in rows]))
-        kept_values.append(np.concatenate([values[row, :count] for row, count in rows]))
+        kept_ids.append(np.concatenate([found_ids[row, :count] for row, count in rows]))
+        kept_values.append(np.concatenate([found_values[row, :count] for row, count in rows]))
     np.cumsum(row_ptr, out=row_ptr)
     return Csr(row_ptr, np.concatenate(kept_ids), np.concatenate(kept_values), len(wanted), n), failed
 

@@ -32,6 +32,7 @@ TESTS: dict[str, dict[str, str]] = {
     "tests/ops/test_fm_als.py": {"test_bits_do_not_depend_on_threads": _THREADS},
     "tests/ops/test_gram.py": {},
     "tests/ops/test_layers.py": {},
+    "tests/ops/test_linear.py": {},
     "tests/ops/test_losses.py": {"test_bits_do_not_depend_on_threads": _THREADS},
     "tests/ops/test_multinomial.py": {"test_bits_do_not_depend_on_threads": _THREADS},
     "tests/ops/test_ncf.py": {"test_the_same_bits_for_any_number_of_threads": _THREADS},

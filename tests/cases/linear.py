@@ -23,6 +23,11 @@ class Case(NamedTuple):
     density: float = 0.2
     values: str = "none"
 
+    @property
+    def steps(self) -> float:
+        """About what SLIM's visits of all pairs of items cost on the emulated grid, threads that only look counted."""
+        return 20_000.0 * self.n_items**2
+
     def make(self) -> Csr:
         """Return the matrix, popular columns first, one column empty; the same on every call."""
         rng = np.random.default_rng([self.n_users, self.n_items])
@@ -51,6 +56,7 @@ CASES = [
     Case("larger", 300, 150, 0.15),
     Case("sparse", 60, 200, 0.02),
     Case("sparse, signed", 40, 250, 0.03, "signed"),
+    Case("few, signed", 20, 60, 0.02, "signed"),
 ]
 SIZES = [1, 2, 15, 16, 17, 100, 191, 256, 257, 449, 600]  # of matrices to invert: blocks, strips and their edges
 

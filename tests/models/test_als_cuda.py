@@ -95,3 +95,29 @@ def test_an_epoch_that_fails_leaves_the_last_one(ratings: Any, monkeypatch: pyte
     assert len(calls) == 2
     assert np.array_equal(model.user_factors_, before[0])
     assert np.array_equal(model.item_factors_, before[1])
+
+
+def test_tables_stay_on_the_device(ratings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables come to the host at the end of a fit, and where callbacks look at them."""
+    arrays, fetched = backend.arrays("cuda"), []
+
+    def watched(x: Any, call: Any = arrays.to_host) -> Any:
+        fetched.extend([x.shape] if x.shape in ((60, 18), (45, 18)) else [])
+        return call(x)
+
+    class Watch:
+        def __init__(self) -> None:
+            self.factors: list[Any] = []
+
+        def on_epoch_end(self, state: Any) -> None:
+            self.factors.append(state.model.item_factors_.copy())
+
+    monkeypatch.setattr(arrays, "to_host", watched)
+    quiet = rf.ALS(18, n_epochs=3, random_state=1, device="cuda").fit(ratings)
+    assert sorted(fetched) == [(45, 18), (60, 18)]
+    watch = Watch()
+    seen = rf.ALS(18, n_epochs=3, random_state=1, device="cuda").fit(ratings, callbacks=[watch])
+    assert len(fetched) == 2 + 6
+    assert np.array_equal(seen.item_factors_, quiet.item_factors_)
+    assert np.array_equal(watch.factors[-1], quiet.item_factors_)
+    assert not np.array_equal(watch.factors[0], watch.factors[1])

@@ -31,5 +31,6 @@ void bind_sgd(pybind11::module_& m);
 void bind_skipgram(pybind11::module_& m);
 void bind_table(pybind11::module_& m);
 void bind_topk(pybind11::module_& m);
+void bind_vectors(pybind11::module_& m);
 
 }  // namespace recsys_fast::bindings

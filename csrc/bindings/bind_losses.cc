@@ -116,9 +116,10 @@ void bind_losses(py::module_& m) {
     check_size("length of dprediction", out.size(), x.size());
     check_size("length of target", y.size(), x.size());
     if (w.size() != 0) check_size("length of weights", w.size(), x.size());
+    if (kind < 0 || kind > 2) throw ShapeError("kind", kind, 2);
     return without_gil([&] {
-      return regression_loss<Device>(out.data(), x.data(), y.data(), w.data_or_null(), x.size(), kind != 0,
-                                     static_cast<float>(scale), n_threads);
+      return regression_loss<Device>(out.data(), x.data(), y.data(), w.data_or_null(), x.size(),
+                                     static_cast<PredictionLoss>(kind), static_cast<float>(scale), n_threads);
     });
   });
 }

@@ -91,6 +91,7 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_sgd(m);
   bindings::bind_skipgram(m);
   bindings::bind_table(m);
+  bindings::bind_vectors(m);
 #ifdef RECSYS_FAST_EMULATED_GRID
   bindings::bind_emulated(m);
 #endif

@@ -36,4 +36,5 @@ PYBIND11_MODULE(RECSYS_FAST_MODULE, m) {
   bindings::bind_optimizer(m);
   bindings::bind_recurrent(m);
   bindings::bind_losses(m);
+  bindings::bind_vectors(m);
 }

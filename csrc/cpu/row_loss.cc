@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "core/arena.h"
@@ -129,11 +130,18 @@ double row_loss<Cpu>(const ScoreProblem& p, float* coef, const int32_t* negative
 
 template <>
 double regression_loss<Cpu>(float* dprediction, const float* prediction, const float* target, const float* weights,
-                            int64_t n, bool smooth, float scale, int) {
+                            int64_t n, PredictionLoss kind, float scale, int) {
+  const bool smooth = kind == PredictionLoss::kSmooth;
   double loss = 0.0;  // a chain of additions, but a step has few predictions
   for (int64_t t = 0; t < n; ++t) {
     const float e = prediction[t] - target[t], size = e < 0.0f ? -e : e;
     const float weight = weights != nullptr ? weights[t] : 1.0f;
+    if (kind == PredictionLoss::kLogistic) {
+      const float x = prediction[t], small = std::exp(x < 0.0f ? x : -x), most = 1.0f / (1.0f + small);
+      loss += static_cast<double>(weight) * ((x < 0.0f ? 0.0f : x) + std::log1p(small) - target[t] * x);
+      dprediction[t] = weight * scale * ((x < 0.0f ? small * most : most) - target[t]);
+      continue;
+    }
     const bool square = !smooth || size < 1.0f;
     const float slope = square ? (smooth ? e : 2.0f * e) : (e > 0.0f ? 1.0f : -1.0f);
     loss += static_cast<double>(weight) * (square ? 0.5 * static_cast<double>(slope) * e : size - 0.5);

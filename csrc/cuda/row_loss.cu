@@ -85,18 +85,23 @@ __global__ void __launch_bounds__(kThreads)
   row_gradient(p, dh, s, ids, width);
 }
 
-// out (n) = scale weight l'(prediction - target), losses[b] = sum of weight l over block b.
+// out (n) = scale weight l', losses[b] = sum of weight l over block b.
 __global__ void __launch_bounds__(kThreads)
     regression_loss_kernel(float* out, double* losses, const float* prediction, const float* target,
-                           const float* weights, int64_t n, bool smooth, float scale) {
+                           const float* weights, int64_t n, PredictionLoss kind, float scale) {
   RF_SHARED(double, scratch, kWarpSize);
   const int64_t t = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   double loss = 0.0;
   if (t < n) {
     const float e = prediction[t] - target[t], size = fabsf(e), weight = weights != nullptr ? weights[t] : 1.0f;
-    const bool square = !smooth || size < 1.0f;
-    const float slope = square ? (smooth ? e : 2.0f * e) : (e > 0.0f ? 1.0f : -1.0f);
-    loss = static_cast<double>(weight) * (square ? 0.5 * static_cast<double>(slope) * e : size - 0.5);
+    const bool smooth = kind == PredictionLoss::kSmooth, square = !smooth || size < 1.0f;
+    float slope = square ? (smooth ? e : 2.0f * e) : (e > 0.0f ? 1.0f : -1.0f);
+    loss = square ? 0.5 * static_cast<double>(slope) * e : size - 0.5;
+    if (kind == PredictionLoss::kLogistic) {
+      slope = Sigmoids(prediction[t]).up - target[t];
+      loss = softplus(prediction[t]) - target[t] * prediction[t];
+    }
+    loss *= weight;
     out[t] = weight * scale * slope;
   }
   loss = Block::sum(loss, scratch);
@@ -118,13 +123,13 @@ double row_loss<Cuda>(const ScoreProblem& p, float* coef, const int32_t* negativ
 
 template <>
 double regression_loss<Cuda>(float* dprediction, const float* prediction, const float* target, const float* weights,
-                             int64_t n, bool smooth, float scale, int) {
+                             int64_t n, PredictionLoss kind, float scale, int) {
   if (n == 0) return 0.0;
   const Stream stream = current_stream();
   const unsigned blocks = blocks_for(n, kThreads);
   DeviceBuffer<double> losses(blocks, stream);
   launch(regression_loss_kernel, dim3(blocks), dim3(kThreads), 0, stream, dprediction, losses.data(), prediction,
-         target, weights, n, smooth, scale);
+         target, weights, n, kind, scale);
   return device_sum(losses.data(), blocks, stream);
 }
 

@@ -52,9 +52,13 @@ template <class Device>
 double row_loss(const ScoreProblem& problem, float* coef, const int32_t* negatives, int64_t k, const float* log_q,
                 const ScoreLossOptions& options, int n_threads);
 
-// sum_t w_t l(prediction_t - target_t), l(e) = e^2, or smooth: e^2 / 2 within 1, |e| - 1/2 beyond.
+// What is made of a prediction's error e = prediction - target: e^2; e^2 / 2 within 1 and |e| - 1/2 beyond; or, of a
+// target from 0 to 1, log(1 + e^prediction) - target prediction.
+enum class PredictionLoss : int { kSquared = 0, kSmooth = 1, kLogistic = 2 };
+
+// sum_t w_t l_t, and scale times its gradient; weights may be null.
 template <class Device>
 double regression_loss(float* dprediction, const float* prediction, const float* target, const float* weights,
-                       int64_t n, bool smooth, float scale, int n_threads);
+                       int64_t n, PredictionLoss kind, float scale, int n_threads);
 
 }  // namespace recsys_fast

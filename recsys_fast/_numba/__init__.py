@@ -45,6 +45,14 @@ from recsys_fast._numba.slim import slim_solve
 from recsys_fast._numba.softmax_loss import has_bfloat16, multinomial_loss, softmax_loss
 from recsys_fast._numba.table import id_plan, table_add, table_gradient
 from recsys_fast._numba.topk import topk
+from recsys_fast._numba.vectors import (
+    mixture_backward,
+    mixture_forward,
+    sequence_max_backward,
+    sequence_max_forward,
+    unit_rows_backward,
+    unit_rows_forward,
+)
 
 __all__ = [
     "als_loss",
@@ -93,6 +101,8 @@ __all__ = [
     "logistic_epoch",
     "lstm_backward",
     "lstm_forward",
+    "mixture_backward",
+    "mixture_forward",
     "multinomial_loss",
     "ncf_loss",
     "ncf_scores",
@@ -116,6 +126,8 @@ __all__ = [
     "row_loss",
     "rows_rotate",
     "sample_negatives",
+    "sequence_max_backward",
+    "sequence_max_forward",
     "shared_loss",
     "skipgram_epoch",
     "slim_solve",
@@ -125,6 +137,8 @@ __all__ = [
     "table_add",
     "table_gradient",
     "topk",
+    "unit_rows_backward",
+    "unit_rows_forward",
     "validate_csr",
     "warp_epoch",
 ]

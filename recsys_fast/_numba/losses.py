@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys_fast._numba.blas import BLOCK, BLOCK_WORK
 from recsys_fast._numba.block_rows import add_columns
-from recsys_fast._numba.loss_rows import score_losses
+from recsys_fast._numba.loss_rows import score_losses, sigmoid, softplus
 from recsys_fast._numba.parallel import inputs, parallel, serial, threads
 from recsys_fast._numba.softmax_loss import add_product, check_compute, scores_of
 
@@ -228,7 +228,7 @@ def _row(
 def regression_loss(
     dprediction: Array, prediction: Array, target: Array, weights: Array, kind: int, scale: float, n_threads: int
 ) -> float:
-    """Squared (kind 0) or smooth absolute (1) errors; serial, it is bound by memory."""
+    """Squared (kind 0), smooth absolute (1) or logistic (2) errors; serial, a step has few predictions."""
     prediction, target, weights = inputs(prediction, target, weights)
     return float(_regression(dprediction, prediction, target, weights, kind, scale))
 
@@ -239,7 +239,10 @@ def _regression(dprediction: Array, prediction: Array, target: Array, weights: A
     for t in range(len(prediction)):
         error = prediction[t] - target[t]
         weight = weights[t] if len(weights) > 0 else 1.0
-        if kind == 0:
+        if kind == 2:
+            loss += weight * (softplus(prediction[t]) - target[t] * prediction[t])
+            slope = sigmoid(prediction[t]) - target[t]
+        elif kind == 0:
             loss += weight * error * error
             slope = 2.0 * error
         elif abs(error) < 1.0:

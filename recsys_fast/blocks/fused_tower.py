@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch
+from recsys_fast.blocks.columns import added, beside
 from recsys_fast.blocks.dense import Dense
 from recsys_fast.blocks.embedding import ItemTable
 from recsys_fast.blocks.embedding_bag import EmbeddingBag
@@ -78,48 +79,62 @@ class FusedTower:
 
     def forward(self, rows: ItemRows, packed: PackedBatch) -> Array:
         """Return the vectors ``(n, d_out)``."""
-        self._rows, runtime, fusion = rows, self.fusion.runtime, self.fusion
-        n = len(rows.present)
-        x = runtime.take(self, "x", (n, fusion.n_parts, fusion.d))
-        x[...] = 0.0
-        self._chosen = [np.flatnonzero(present) for present in rows.present.T]
+        runtime, fusion, (n, k) = self.fusion.runtime, self.fusion, rows.present.shape
+        self._rows, self._chosen = rows, [np.flatnonzero(present) for present in rows.present.T]
+        self._inside = [self._within(place, packed) for place in range(k)]
+        made: list[Array] = []
+        places, at = np.full((n, k), -1, np.int32), 0  # in what is made
         for place, (part, chosen) in enumerate(zip(self.parts, self._chosen, strict=True)):
-            if isinstance(part, EmbeddingBag):
-                x[chosen, place] = part.bags(rows.contents[place])
-            elif len(chosen):
-                items = rows.contents[place].items
-                if items.dtype.kind == "f":
-                    items = items.astype(runtime.dtype, copy=False)  # to check gradients
-                h = part.forward(items, self._inside(place, packed))
-                x[chosen, place] = self._projections[place].forward(h, packed)
-        fused = fusion.forward(x.reshape(n, -1), packed, rows.present)
-        y: Array = self.mlp.forward(fused, packed)
+            if not len(chosen) and isinstance(part, Encoder):
+                continue
+            made.append(self._vectors(place, part, packed))
+            places[chosen, place] = np.arange(at, at + len(chosen))
+            at += len(chosen)
+        behind = runtime.join(runtime.take(self, "parts", (at, fusion.d)), made)
+        x = runtime.take(self, "x", (n * k, fusion.d))
+        runtime.gather(x, behind, places.reshape(-1))
+        y: Array = self.mlp.forward(fusion.forward(x.reshape(n, k * fusion.d), packed, rows.present), packed)
         if self.table is not None:
-            y = np.add(y, self.table.bags(rows.own), out=runtime.take(self, "sum", y.shape))
+            y = added(runtime, self, "sum", self.table.bags(rows.own), y)
         return y if self.unit is None else self.unit.forward(y, runtime)
 
-    def _inside(self, place: int, packed: PackedBatch) -> PackedBatch:
-        """Return the batch as the encoder of a modality sees it."""
+    def _within(self, place: int, packed: PackedBatch) -> PackedBatch | None:
+        """Return the batch as the encoder of a modality sees it; None where there is nothing for an encoder."""
+        if place not in self._projections or not len(self._chosen[place]):
+            return None
         row_ptr = self._rows.contents[place].row_ptr
         return PackedBatch.on(self.fusion.runtime, row_ptr, packed.seed, packed.step, packed.training)
+
+    def _vectors(self, place: int, part: EmbeddingBag | Encoder, packed: PackedBatch) -> Array:
+        """Return what is made of the contents of a modality, ``(m, d)``."""
+        content, runtime = self._rows.contents[place], self.fusion.runtime
+        if isinstance(part, EmbeddingBag):
+            return part.bags(content)
+        items = content.items
+        if items.dtype.kind == "f":
+            items = items.astype(runtime.dtype, copy=False)  # to check gradients
+        inside = self._inside[place]
+        assert inside is not None
+        return self._projections[place].forward(part.forward(runtime.upload(items), inside), packed)
 
     def backward(self, dy: Array, packed: PackedBatch) -> None:
         """Write the gradients of the blocks, and add those of the tables, from that of the last ``forward``'s vectors.
 
         Tables are begun before and finished after.
         """
+        runtime, k = self.fusion.runtime, self.fusion.n_parts
         if self.unit is not None:
-            dy = self.unit.backward(dy, self.fusion.runtime)
+            dy = self.unit.backward(dy, runtime)
         if self.table is not None:
             self.table.bags_backward(dy)
-        dx = self.fusion.backward(self.mlp.backward(dy, packed), packed).reshape(len(dy), self.fusion.n_parts, -1)
+        dx = self.fusion.backward(self.mlp.backward(dy, packed), packed).reshape(len(dy) * k, self.fusion.d)
         for place, (part, chosen) in enumerate(zip(self.parts, self._chosen, strict=True)):
+            own, inside = beside(runtime, self, f"dx{place}", [dx], chosen * k + place), self._inside[place]
             if isinstance(part, EmbeddingBag):
-                part.bags_backward(dx[chosen, place])
-            elif len(chosen):
-                dh = self._projections[place].backward(dx[chosen, place], packed)
-                part.backward(dh, self._inside(place, packed))
+                part.bags_backward(own)
+            elif inside is not None:
+                part.backward(self._projections[place].backward(own, packed), inside)
             else:  # nobody in the batch has it
                 for block in (*part.blocks.values(), self._projections[place]):
                     for gradient in block.gradients.values():
-                        gradient[...] = 0.0
+                        runtime.fill(gradient, 0.0)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Parameter, Runtime
+from recsys_fast.blocks.columns import added, sum_lists
 from recsys_fast.blocks.dense import Dense
 from recsys_fast.errors import message
 
@@ -40,12 +41,12 @@ class Fusion(Block):
     def forward(self, x: Array, batch: PackedBatch, present: Mask | None = None) -> Array:
         """Return ``(n, d_out)`` for ``(n, n_parts d)``; vectors count where ``present (n, n_parts)``, None for all."""
 
-    def _kept(self, x: Array, present: Mask | None) -> Array:
-        """Return the vectors ``(n, n_parts, d)`` in memory of its own, and remember which are missing."""
-        kept = self._take("v", len(x), self.n_parts, self.d)
-        kept[...] = x.reshape(kept.shape)
-        self._missing = np.zeros(kept.shape[:2], bool) if present is None else ~present
-        return kept
+    def _split(self, x: Array, present: Mask | None) -> Array:
+        """Return the vectors as rows ``(n n_parts, d)``, and remember where each of them is, -1 if it is missing."""
+        self._places = np.arange(len(x) * self.n_parts, dtype=np.int32)
+        if present is not None:
+            self._places[~present.reshape(-1)] = -1
+        return x.reshape(len(self._places), self.d)
 
 
 class Concat(Fusion):
@@ -61,19 +62,24 @@ class Concat(Fusion):
 
     def forward(self, x: Array, batch: PackedBatch, present: Mask | None = None) -> Array:
         """Return ``(n, n_parts d)``."""
-        y = self._kept(x, present)
-        for part in range(self.n_parts):
-            y[self._missing[:, part], part] = self.values["missing"][part]
+        rows, n = self._split(x, present), len(x) * self.n_parts
+        behind = self._take("behind", n + self.n_parts, self.d)
+        self.runtime.join(behind, [rows, self.values["missing"]])
+        instead = n + np.arange(n, dtype=np.int32) % self.n_parts
+        y = self._take("y", n, self.d)
+        self.runtime.gather(y, behind, np.where(self._places < 0, instead, self._places))
         return y.reshape(x.shape)
 
     def backward(self, dy: Array, batch: PackedBatch) -> Array:
         """Return the gradient of the vectors."""
-        dx = self._take("dx", len(dy), self.n_parts, self.d)
-        dx[...] = dy.reshape(dx.shape)
-        for part in range(self.n_parts):
-            none = self._missing[:, part]
-            self.gradients["missing"][part] = dx[none, part].sum(0)
-            dx[none, part] = 0.0
+        n, rows = len(self._places), dy.reshape(len(self._places), self.d)
+        gone = self._places.reshape(-1, self.n_parts).T < 0
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(gone.sum(1))])
+        part, place = np.nonzero(gone)
+        lost = (place * self.n_parts + part).astype(np.int32)
+        sum_lists(self.runtime, self.gradients["missing"], rows, ends, lost)
+        dx = self._take("dx", n, self.d)
+        self.runtime.gather(dx, rows, self._places)
         return dx.reshape(dy.shape)
 
 
@@ -83,12 +89,13 @@ class _Weighted(Fusion):
     _scores: Dense
 
     @abstractmethod
-    def _forward_scores(self, v: Array, batch: PackedBatch) -> Array:
-        """Return a ``(n, n_parts)`` for vectors ``(n, n_parts, d)``, those that are missing being 0."""
+    def _forward_scores(self, v: Array, batch: PackedBatch) -> tuple[Array, Array]:
+        """Return numbers ``(n, n_parts)`` for vectors ``(n n_parts, d)``, those that are missing being 0, and what is
+        added to every row of them to make a: ``(n_parts,)``, of length 0 for nothing."""
 
     @abstractmethod
     def _backward_scores(self, da: Array, batch: PackedBatch) -> Array:
-        """Return the gradient of the vectors by way of a, ``(n, n_parts, d)``, in memory that may be added into."""
+        """Return the gradient of the vectors by way of a, ``(n n_parts, d)``."""
 
     def connect(self, runtime: Runtime, values: dict[str, Array], gradients: dict[str, Array], site: int) -> None:
         """Take over memory for itself and what makes the numbers."""
@@ -98,30 +105,22 @@ class _Weighted(Fusion):
 
     def forward(self, x: Array, batch: PackedBatch, present: Mask | None = None) -> Array:
         """Return ``(n, d)``."""
-        v = self._v = self._kept(x, present)
-        v[self._missing] = 0.0
-        a = np.where(self._missing, -np.inf, self._forward_scores(v, batch)).astype(v.dtype)
-        largest = a.max(1, keepdims=True)
-        a -= np.where(np.isfinite(largest), largest, 0.0).astype(v.dtype)
-        np.exp(a, out=a)
-        total = a.sum(1, keepdims=True)
-        self._w = np.divide(a, total, out=a, where=total > 0)
-        y = self._take("y", len(x), self.d)
-        np.multiply(self._w[:, :1], v[:, 0], out=y)
-        for part in range(1, self.n_parts):
-            y += self._w[:, part, None] * v[:, part]
+        rows = self._split(x, present)
+        self._v = self._take("v", *rows.shape)
+        self.runtime.gather(self._v, rows, self._places)
+        scores = self._forward_scores(self._v, batch)
+        y, self._w = self._take("y", len(x), self.d), self._take("w", len(x), self.n_parts)
+        there = (self._places >= 0).view(np.uint8)
+        self.runtime.run("mixture_forward", y, self._w, self._v, *scores, there)
         return y
 
     def backward(self, dy: Array, batch: PackedBatch) -> Array:
         """Return the gradient of the vectors."""
-        v, w = self._v, self._w
-        dw = np.empty_like(w)
-        for part in range(self.n_parts):
-            np.einsum("ij,ij->i", dy, v[:, part], out=dw[:, part])
-        dx = self._backward_scores(w * (dw - (w * dw).sum(1, keepdims=True)), batch)
-        for part in range(self.n_parts):
-            dx[:, part] += w[:, part, None] * dy
-        dx[self._missing] = 0.0
+        dv, da = self._take("dv", *self._v.shape), self._take("da", *self._w.shape)
+        self.runtime.run("mixture_backward", dv, da, dy, self._v, self._w)
+        through = self._backward_scores(da, batch)
+        # what is missing has the weight 0, hence no gradient in dv, and none by way of a
+        dx = added(self.runtime, self, "dx", through, dv, self._places)
         return dx.reshape(len(dy), self.n_parts * self.d)
 
 
@@ -136,11 +135,12 @@ class Gated(_Weighted):
         """Return w ``(n_parts d, n_parts)`` and b ``(n_parts,)``."""
         return self._scores.parameters()
 
-    def _forward_scores(self, v: Array, batch: PackedBatch) -> Array:
-        return self._scores.forward(v.reshape(len(v), -1), batch)
+    def _forward_scores(self, v: Array, batch: PackedBatch) -> tuple[Array, Array]:
+        together = v.reshape(len(v) // self.n_parts, self.n_parts * self.d)
+        return self._scores.forward(together, batch), self.runtime.empty(0)
 
     def _backward_scores(self, da: Array, batch: PackedBatch) -> Array:
-        return self._scores.backward(da, batch).reshape(len(da), self.n_parts, self.d)
+        return self._scores.backward(da, batch).reshape(len(da) * self.n_parts, self.d)
 
 
 class Attention(_Weighted):
@@ -157,14 +157,13 @@ class Attention(_Weighted):
         """Return the query, w ``(d, 1)``, and bias ``(n_parts,)``."""
         return [*self._scores.parameters(), Parameter("bias", (self.n_parts,))]
 
-    def _forward_scores(self, v: Array, batch: PackedBatch) -> Array:
-        a: Array = self._scores.forward(v.reshape(-1, self.d), batch).reshape(len(v), self.n_parts)
-        a += self.values["bias"]
-        return a
+    def _forward_scores(self, v: Array, batch: PackedBatch) -> tuple[Array, Array]:
+        return self._scores.forward(v, batch).reshape(len(v) // self.n_parts, self.n_parts), self.values["bias"]
 
     def _backward_scores(self, da: Array, batch: PackedBatch) -> Array:
-        self.gradients["bias"][...] = da.sum(0)
-        return self._scores.backward(np.ascontiguousarray(da).reshape(-1, 1), batch).reshape(-1, self.n_parts, self.d)
+        bias, n = self.gradients["bias"].reshape(1, self.n_parts), len(da)
+        sum_lists(self.runtime, bias, da, np.array([0, n]), np.arange(n, dtype=np.int32))
+        return self._scores.backward(da.reshape(n * self.n_parts, 1), batch)
 
 
 FUSIONS: dict[str, type[Fusion]] = {"concat": Concat, "gated": Gated, "attention": Attention}

@@ -7,8 +7,10 @@ import math
 import numpy as np
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Parameter
+from recsys_fast.blocks.columns import transpose
+from recsys_fast.blocks.csr_dense import IDENTITY
 from recsys_fast.ops.block_arguments import as_choice
-from recsys_fast.ops.losses import REGRESSION
+from recsys_fast.ops.losses import PREDICTION, REGRESSION
 
 HEADS = ("softmax", "sigmoid", "linear")
 
@@ -30,7 +32,8 @@ class Head(Block):
     def __init__(self, d: int, d_out: int, kind: str = "softmax", regression: str = "squared") -> None:
         as_choice(kind, "head", HEADS)
         self.d, self.d_out, self.kind = d, d_out, kind
-        self.regression = as_choice(regression, "loss", REGRESSION)
+        of_numbers = as_choice(regression, "loss", REGRESSION)
+        self._number = PREDICTION.index("logistic") if kind == "sigmoid" else of_numbers
 
     def parameters(self) -> list[Parameter]:
         """Return w ``(d_out, d)`` and b ``(d_out,)``."""
@@ -40,17 +43,18 @@ class Head(Block):
     def forward(self, x: Array, batch: PackedBatch) -> Array:
         """Return the scores ``(n, d_out)``."""
         self._x, scores = x, self._take("scores", len(x), self.d_out)
-        none, w = np.empty((0, 0), x.dtype), np.ascontiguousarray(self.values["w"].T)
-        self.runtime.run("dense_forward", scores, none, x, w, self.values["b"], 4, 0.0, 0, 0, 0)
+        self._w = self._take("w", self.d, self.d_out)
+        transpose(self.runtime, self._w, self.values["w"])
+        none = self.runtime.empty(0, 0)
+        self.runtime.run("dense_forward", scores, none, x, self._w, self.values["b"], IDENTITY, 0.0, 0, 0, 0)
         return scores
 
     def backward(self, dy: Array, batch: PackedBatch) -> Array:
         """Return the gradient of the rows of the last ``forward``."""
         dx, dw = self._take("dx", *self._x.shape), self._take("dw", self.d, self.d_out)
-        none, w = np.empty((0, 0), dy.dtype), np.ascontiguousarray(self.values["w"].T)
-        given = (dy, dy, none, self._x, w)  # the identity's slope looks at nothing
-        self.runtime.run("dense_backward", dx, dw, self.gradients["b"], *given, 4, 0.0, 0, 0, 0)
-        self.gradients["w"][...] = dw.T
+        given = (dy, dy, self.runtime.empty(0, 0), self._x, self._w)  # the identity's slope looks at nothing
+        self.runtime.run("dense_backward", dx, dw, self.gradients["b"], *given, IDENTITY, 0.0, 0, 0, 0)
+        transpose(self.runtime, self.gradients["w"], dw)
         return dx
 
     def loss(self, h: Array, targets: Array, weights: Array, batch: PackedBatch) -> tuple[float, Array]:
@@ -58,7 +62,8 @@ class Head(Block):
 
         Args:
             h: ``(n, d)``.
-            targets: "softmax": ``(n,) int32``; "sigmoid": ``(n, d_out)`` of 0 and 1; "linear": ``(n, d_out)``.
+            targets: "softmax": ``(n,) int32``; "sigmoid": ``(n, d_out)`` of 0 and 1; "linear": ``(n, d_out)``; like the
+                weights in host memory.
             weights: ``(n,)``, of length 0 for 1.
             batch: of the step.
         """
@@ -68,31 +73,13 @@ class Head(Block):
             out, given = (dh, self.gradients["w"], self.gradients["b"]), (h, self.values["w"], self.values["b"])
             return self.runtime.run("softmax_loss", *out, *given, targets, weights, scale, 0), dh
         scores = self.forward(h, batch)
-        dscores = self._take("dscores", *scores.shape)
-        each = np.repeat(weights, self.d_out)
-        run = self._binary if self.kind == "sigmoid" else self._regression
-        loss = run(dscores, scores, targets, each, scale)
+        dscores, each = self._take("dscores", *scores.shape), np.repeat(weights, self.d_out)
+        predicted = dscores.reshape(-1), scores.reshape(-1), targets.reshape(-1)
+        loss: float = self.runtime.run("regression_loss", *predicted, each, self._number, scale)
         return loss, self.backward(dscores, batch)
 
-    def _binary(self, dscores: Array, scores: Array, targets: Array, weights: Array, scale: float) -> float:
-        """-log sigma(s) or -log sigma(-s): the loss of one item whose score is +s or -s."""
-        sign = 2 * targets.reshape(-1, 1) - 1
-        signed, one = sign * scores.reshape(-1, 1), np.ones((1, 1), scores.dtype)
-        dsigned, coef = np.empty_like(signed), np.empty_like(signed)
-        n, none = len(signed), np.empty(0, scores.dtype)
-        loss: float = self.runtime.run(
-            "row_loss", dsigned, coef, signed, one, none, np.zeros(n, np.int32), np.empty((n, 0), np.int32), none,
-            1, 1.0, 0.0, weights, scale,
-        )  # fmt: skip
-        np.multiply(sign, dsigned, out=dscores.reshape(-1, 1))
-        return loss
-
-    def _regression(self, dscores: Array, scores: Array, targets: Array, weights: Array, scale: float) -> float:
-        given = (dscores.reshape(-1), scores.reshape(-1), targets.reshape(-1), weights, self.regression, scale)
-        return float(self.runtime.run("regression_loss", *given))
-
     def link(self, scores: Array) -> Array:
-        """Return probabilities, or values, from scores."""
+        """Return probabilities, or values, from scores in host memory."""
         if self.kind == "linear":
             return scores
         if self.kind == "sigmoid":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Runtime
 from recsys_fast.blocks.embedding import ItemTable
 from recsys_fast.blocks.embedding_bag import EmbeddingBag
@@ -16,18 +14,14 @@ class UnitRows:
 
     def forward(self, x: Array, runtime: Runtime) -> Array:
         """Return the rows of length 1, ``(n, d)``."""
-        lengths = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-        self._scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-        y: Array = runtime.take(self, "y", x.shape)
-        self._y = np.multiply(x, self._scale, out=y)
-        return y
+        self._y, self._scale = runtime.take(self, "y", x.shape), runtime.take(self, "scale", (len(x),))
+        runtime.run("unit_rows_forward", self._y, self._scale, x)
+        return self._y
 
     def backward(self, dy: Array, runtime: Runtime) -> Array:
         """Return the gradient of the rows of the last ``forward``."""
-        dx: Array = runtime.take(self, "dx", dy.shape)
-        np.multiply(self._y, np.einsum("ij,ij->i", dy, self._y)[:, None], out=dx)
-        np.subtract(dy, dx, out=dx)
-        dx *= self._scale
+        dx = runtime.take(self, "dx", dy.shape)
+        runtime.run("unit_rows_backward", dx, dy, self._y, self._scale)
         return dx
 
 

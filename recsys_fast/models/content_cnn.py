@@ -40,7 +40,7 @@ class ContentCNN(ContentModel):
         learning_rate, weight_decay, clip_norm, warmup_steps, schedule: of the optimizer.
         batch_size: rows in a step.
         n_epochs: passes over the rows.
-        device: backend.
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: number of threads; None for every CPU granted. Nothing depends on it but the time.
         random_state: int, Generator, RandomState or None. The result is a function of data, parameters and this.
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys_fast.blocks.encoder import Encoder
 from recsys_fast.blocks.heads import Head
 from recsys_fast.errors import message
 from recsys_fast.models import inputs
@@ -18,6 +19,7 @@ from recsys_fast.models.content_inputs import ContentInput, ContentKind
 from recsys_fast.models.content_state import F32, ContentState
 from recsys_fast.models.content_targets import as_targets, class_weights
 from recsys_fast.models.content_training import ContentBatches, ContentData, ContentEvaluator, ContentNetwork
+from recsys_fast.models.memory import check_device_memory, names_gpu, with_device
 from recsys_fast.models.network_memory import count_parameters, encoder_numbers
 from recsys_fast.models.network_state import ASKING
 from recsys_fast.models.parameters import check_int, seed_from
@@ -77,6 +79,7 @@ class ContentModel(ContentState):
 
         Raises:
             ValueError, TypeError: a parameter or the data are not usable; the model is then left as it was.
+            DeviceMemoryError: a GPU has no room for the network, likewise.
             DivergedError: the loss is not finite; the last finite epoch is kept.
 
         An exception, Ctrl-C included, leaves the model at the last finished epoch; unfitted if there was none.
@@ -130,7 +133,8 @@ class ContentModel(ContentState):
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose, content.kind)
         n_outputs = targets.shape[1] if targets.ndim == 2 else self.n_classes or int(targets.max()) + 1
         self._changes(content)
-        self._encoder(content.kind, content)  # complains before anything is forgotten
+        encoder = self._encoder(content.kind, content)  # complains before anything is forgotten
+        self._check_room(content, encoder, n_outputs)
         for name in (*self._learned, "n_epochs_", "_cache"):
             vars(self).pop(name, None)
         self._forget_network()
@@ -196,6 +200,7 @@ class ContentModel(ContentState):
         self._changes(data.content)
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose, self._kind)
         if last > self.n_epochs_:
+            self._check_room(data.content, self._encoder(self._kind), self._n_outputs)
             network = self._new_network()
             network.restore(*self._held())
             first, history, trainer = self.n_epochs_, self.history_, self._trainer(network, data)
@@ -227,7 +232,7 @@ class ContentModel(ContentState):
             for start in range(0, len(out), self.batch_size):
                 stop = min(len(out), start + self.batch_size)
                 h = network.encode(content.take(slice(start, stop)))
-                out[start:stop] = network.scores(h) if head else h
+                out[start:stop] = network.runtime.to_host(network.scores(h) if head else h)
         return out
 
     def _predictions(self, content: ContentInput) -> F32:
@@ -278,18 +283,38 @@ class ContentModel(ContentState):
         return vectors
 
     def estimate_memory(self, X: Any) -> dict[str, int]:
-        """Return the bytes that ``fit(X, y)`` needs at its peak besides X and y, by purpose and as "total"."""
+        """Return the bytes that ``fit(X, y)`` needs at its peak besides X and y, by purpose and as "total".
+
+        With ``device="cuda"`` there is "device", what the GPU needs, which "total" leaves out.
+        """
         self._check_params()
         content = self._content(X)
-        encoder = self._encoder(content.kind, content)
-        head = Head(encoder.width, self.n_classes or 1, self.head)
+        return self._estimate(content, self._encoder(content.kind, content), self.n_classes or 1)
+
+    def _check_room(self, content: ContentInput, encoder: Encoder, n_outputs: int) -> None:
+        """Raise DeviceMemoryError where a GPU has no room for training."""
+        if names_gpu(self.device):
+            needed = self._estimate(content, encoder, n_outputs)["device"]
+            check_device_memory(type(self).__name__, self.device, needed)
+
+    def _estimate(self, content: ContentInput, encoder: Encoder, n_outputs: int) -> dict[str, int]:
+        """Return what ``estimate_memory`` does."""
+        head = Head(encoder.width, n_outputs, self.head)
         frozen = 4 * sum(table.n_rows * table.d for table in encoder.tables if table.frozen)
         learned = 4 * count_parameters({**encoder.blocks, "head": head})
         learned += 4 * sum(table.n_rows * table.d for table in encoder.tables) - frozen
         moments, (n_rows, width) = len(self._moments()), content.packed_size(self.batch_size)
-        kept = n_rows * (width + encoder_numbers(encoder.blocks.values()))
+        on_gpu = names_gpu(self.device)
+        kept = n_rows * (width + encoder_numbers(encoder.blocks.values(), on_gpu))
         parts = {
             "network": learned + frozen, "optimizer": moments * learned, "copy": (1 + moments) * learned + frozen,
-            "gradients": learned, "batch": 4 * kept + kept, "order": 24 * len(content),
+            "gradients": learned, "batch": 4 * kept + kept,
         }  # fmt: skip
-        return {**parts, "total": sum(parts.values())}
+        on_host = {"order": 24 * len(content)}
+        if not on_gpu:
+            return with_device({**parts, **on_host}, 0)
+        # scores with their gradient, the head's weights turned over, what is pooled and dropped; and small arrays
+        scores = 12 * self.batch_size * n_outputs + 12 * encoder.width * n_outputs
+        scores += 32 * encoder.width * self.batch_size + (1 << 16)
+        on_host |= {"network": learned + frozen, "batch": 5 * n_rows * width}
+        return with_device(on_host, sum(parts.values()) + scores)

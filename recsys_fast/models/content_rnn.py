@@ -60,7 +60,7 @@ class ContentRNN(ContentModel):
             PyTorch's SparseAdam does. False moves all of them at every step.
         batch_size: texts in a step.
         n_epochs: passes over the texts.
-        device: backend.
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: number of threads; None for every CPU granted. Nothing depends on it but the time.
         random_state: int, Generator, RandomState or None. The result is a function of data, parameters and this.
 

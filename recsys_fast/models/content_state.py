@@ -92,7 +92,7 @@ class ContentState(NetworkState[ContentNetwork]):
     def _new_network(self, content: ContentInput | None = None) -> ContentNetwork:
         encoder = self._encoder(self._kind, content)
         head = Head(encoder.width, self._n_outputs, self.head, self.loss)
-        runtime = Runtime(self.device, self.n_threads).stay_on_the_host(type(self).__name__)
+        runtime = Runtime(self.device, self.n_threads)
         return ContentNetwork(encoder, head, self._optimizer(), runtime, seed=self.seed_)
 
     # ---- files

@@ -54,7 +54,7 @@ class ContentNetwork(Network):
 
     def forward(self, batch: Any, packed: PackedBatch) -> Array:
         """Return the vectors, ``(n, d)``."""
-        return self.encoder.forward(batch.items, packed)
+        return self.encoder.forward(self.runtime.upload(batch.items), packed)
 
     def backward(self, dh: Array, packed: PackedBatch) -> None:
         """Write the gradients of the encoder's parameters, and add those of its tables."""
@@ -62,7 +62,8 @@ class ContentNetwork(Network):
 
     def encode(self, taken: Taken) -> Array:
         """Return the vectors of rows, ``(n, d)``, until the next call."""
-        return self.encoder.forward(taken.items, PackedBatch(taken.row_ptr, self.seed))
+        packed = PackedBatch.on(self.runtime, taken.row_ptr, self.seed)
+        return self.encoder.forward(self.runtime.upload(taken.items), packed)
 
     def scores(self, h: Array) -> Array:
         """Return the head's scores of vectors, ``(n, k)``, until the next call."""

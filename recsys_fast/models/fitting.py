@@ -46,6 +46,12 @@ class Trainable(Stateful):
         """Return how many bytes of a GPU training on checked data takes at its peak; 0 where it takes none."""
         return 0
 
+    def _sketch(self, **given: Any) -> Self:
+        """Return an unfitted model of the same parameters that has what ``_check_given`` returned."""
+        sketch = type(self)(**self.get_params())
+        vars(sketch).update(given)
+        return sketch
+
     def _check_room(self, data: Any) -> None:
         """Raise DeviceMemoryError, before anything is lost, where a GPU has no room for training on checked data."""
         if names_gpu(self.device) and (needed := self._device_bytes(data)):
@@ -102,7 +108,7 @@ class Trainable(Stateful):
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
         attributes = self._check_given(matrix, **given)
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose)
-        self._check_room(matrix)
+        (self._sketch(**attributes) if attributes else self)._check_room(matrix)
         self._start(user_items)
         self._matrix = matrix
         vars(self).update(attributes)

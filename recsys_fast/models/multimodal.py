@@ -63,7 +63,7 @@ class Multimodal(MultimodalModel):
         batch_size: interactions of a step; the larger, the more candidates, and the more items encoded.
         n_epochs: passes over the interactions.
         init_scale: standard deviation of the first embeddings.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -85,6 +85,11 @@ class JoinedInput:
         changed: Taken = self.parts[0].augment(taken, how, seed, epoch, batch)
         return changed
 
+    def packed_size(self, n: int) -> tuple[int, int]:
+        """Return no less than the n longest rows of content have, and how wide they are; see ``ContentInput``."""
+        sizes = [part.packed_size(n) for part in self.parts]
+        return sum(rows for rows, _ in sizes), sizes[0][1]
+
 
 def _joined(pointers: Sequence[I64]) -> I64:
     lengths = np.concatenate([np.diff(one) for one in pointers])

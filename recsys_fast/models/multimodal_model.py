@@ -19,6 +19,7 @@ from recsys_fast.blocks.tower import Tower
 from recsys_fast.errors import message
 from recsys_fast.models.content_inputs import ContentKind
 from recsys_fast.models.content_model import ContentModel
+from recsys_fast.models.memory import names_gpu
 from recsys_fast.models.multimodal_content import FEATURES, ItemContent, JoinedInput, read_content
 from recsys_fast.models.multimodal_training import ItemInputs, MultimodalNetwork
 from recsys_fast.models.network_memory import encoder_numbers
@@ -176,9 +177,7 @@ class MultimodalModel(TowerModel):
         features = check_features(given.get("user_features"), "user_features", "user", matrix.n_rows)
         content = self._read(given.get("item_content"), matrix.n_cols, None)
         kinds = {name: one.kind for name, one in content.modalities.items()}
-        sketch = type(self)(**self.get_params())
-        sketch._content = content
-        sketch._make_parts(kinds)  # complains before anything is forgotten
+        self._sketch(_content=content)._make_parts(kinds)  # complains before anything is forgotten
         for name, encoder in self.encoders.items():
             if not isinstance(encoder, str):
                 encoder._changes(content.modalities[name])
@@ -344,13 +343,27 @@ class MultimodalModel(TowerModel):
         return self._estimate(user_items, item_content=item_content, user_features=user_features)
 
     def _content_bytes(self, matrix: Csr) -> dict[str, int]:
-        assert self._content is not None
-        most, total = min(matrix.n_cols, self.batch_size + self.n_negatives), 0
+        work, content = self._encoder_bytes(matrix)
+        parts = {"content": content} if names_gpu(self.device) else {"encoders": work + content}
+        return {**parts, "places": 8 * len(self.encoders) * matrix.n_cols}
+
+    def _device_work(self, data: Csr) -> int:
+        rows = min(data.n_cols, self.batch_size + self.n_negatives)
+        fused = 48 * rows * len(self.encoders) * self.n_factors
+        return super()._device_work(data) + sum(self._encoder_bytes(data)) + fused
+
+    def _encoder_bytes(self, matrix: Csr) -> tuple[int, int]:
+        """Return what encoding the items of a step takes, and the content that is encoded."""
+        if self._content is None:
+            return 0, 0
+        most, work, content = min(matrix.n_cols, self.batch_size + self.n_negatives), 0, 0
         for name, part in self._make_parts(self._kinds).items():
-            if isinstance(part, Encoder):
-                rows, width = self._content.modalities[name].packed_size(most)
-                total += 4 * rows * (encoder_numbers(part.blocks.values()) + 2 * width)
-        return {"encoders": total + total // 4, "places": 8 * len(self.encoders) * matrix.n_cols}
+            given = self._content.modalities[name]
+            if isinstance(part, Encoder) and given is not None:
+                rows, width = given.packed_size(most)
+                work += 4 * rows * encoder_numbers(part.blocks.values(), names_gpu(self.device))
+                content += 8 * rows * width
+        return work + work // 4, content + content // 4
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, PackedBatch
+from recsys_fast.blocks.columns import sum_lists
 from recsys_fast.blocks.field_table import FeatureRows
 from recsys_fast.blocks.fused_tower import ItemRows
 from recsys_fast.models.multimodal_content import ItemContent
@@ -63,26 +64,24 @@ class DistinctCandidates(Candidates):
     def take_rows(self, ids: I32, name: str = "rows") -> tuple[Array, Array]:
         """Return the vectors of items, ``(C, d)``; they have no biases."""
         network, runtime, n = self.network, self.runtime, len(ids)
-        rows = runtime.take(network, "plan.rows", (n,), np.int32)
-        entries = runtime.take(network, "plan.entries", (n,), np.int32)
-        entry_ptr = runtime.take(network, "plan.ptr", (n + 1,), np.int64)
-        n_distinct = runtime.run("id_plan", rows, entry_ptr, entries, ids, network.sides[1].n)
+        rows = runtime.take(network, "plan.rows", (n,), np.int32, host=True)
+        entries = runtime.take(network, "plan.entries", (n,), np.int32, host=True)
+        entry_ptr = runtime.take(network, "plan.ptr", (n + 1,), np.int64, host=True)
+        n_distinct = runtime.run_on_host("id_plan", rows, entry_ptr, entries, ids, network.sides[1].n)
         self._plan = entry_ptr[: n_distinct + 1], entries
-        self._place = np.empty(n, np.int32)
-        self._place[entries] = np.repeat(np.arange(n_distinct, dtype=np.int32), np.diff(self._plan[0]))
+        place = np.empty(n, np.int32)
+        place[entries] = np.repeat(np.arange(n_distinct, dtype=np.int32), np.diff(self._plan[0]))
         drawn = network.drawn(1, rows[:n_distinct].copy(), self.packed.step)
         vectors = network.towers[1].forward(drawn, self.packed)
         out = runtime.take(network, "candidates", (n, vectors.shape[1]))
-        return np.take(vectors, self._place, axis=0, out=out, mode="clip"), self._bias
+        runtime.gather(out, vectors, place)
+        return out, self._bias
 
     def add_rows(self, ids: I32, drows: Array, dbias: Array | None = None) -> None:
         """Send the gradient of the vectors back through the tower."""
         runtime, (entry_ptr, entries) = self.runtime, self._plan
-        none, none_rows = np.empty(0, drows.dtype), np.empty((0, 0), drows.dtype)
         total = runtime.take(self.network, "dvectors", (len(entry_ptr) - 1, drows.shape[1]))
-        runtime.run(
-            "table_gradient", total, none, entry_ptr, entries, none_rows, drows, none, none, none_rows, 1
-        )  # fmt: skip
+        sum_lists(runtime, total, drows, entry_ptr, entries)
         self.network.towers[1].backward(total, self.packed)
 
 

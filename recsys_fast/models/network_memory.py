@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recsys_fast.blocks.base import Block
+from recsys_fast.blocks.conv2d import Conv2D
 from recsys_fast.blocks.embedding import Embedding
 from recsys_fast.blocks.recurrent import Recurrent
 from recsys_fast.models.memory import names_gpu, with_device
@@ -40,7 +41,7 @@ def estimate(model: NetworkModel, data: Any) -> dict[str, int]:
     if names_gpu(model.device):
         n_rows = tables[0].n_rows
         scores = 4 * min(max(_SCORES, _SCORE_ROWS * n_rows), (n_out + _SCORE_ROWS) * n_rows)
-        return with_device({"network": learned, **on_host}, sum(parts.values()) + scores)
+        return with_device({"network": learned, **on_host}, sum(parts.values()) + scores + model._device_work(data))
     return with_device({**parts, **on_host}, 0)
 
 
@@ -49,16 +50,23 @@ def count_parameters(blocks: dict[str, Block]) -> int:
     return sum(int(np.prod(p.shape, dtype=np.int64)) for block in blocks.values() for p in block.parameters())
 
 
-def encoder_numbers(blocks: Iterable[Block]) -> int:
-    """Return about how many numbers the blocks of an encoder keep for each row of theirs, gradients included."""
-    total = 0
+def encoder_numbers(blocks: Iterable[Block], on_gpu: bool = False) -> int:
+    """Return about how many numbers the blocks of an encoder keep for each row of theirs, gradients included.
+
+    A GPU has in memory what a convolution makes before its maxima are taken, and its gradient, or the products of a
+    recurrent layer, a layer at a time.
+    """
+    total, before = 0, 0
     for block in blocks:
         if isinstance(block, Recurrent):  # h, c, four gates and their gradients
             total += block.d_in + 8 * block.d
+            before = max(before, 8 * block.d if on_gpu else 0)
         elif isinstance(block, Embedding):
             total += 2 * block.table.d
         elif hasattr(block, "out"):  # of images
             total += 3 * (int(np.prod(block.out)) + int(np.prod(getattr(block, "shape", ())[:3])))
+            if on_gpu and isinstance(block, Conv2D):
+                before = max(before, 2 * block.shape.out_h * block.shape.out_w * block.d)
         else:
             total += 3 * sum(p.shape[-1] for p in block.parameters())
-    return total
+    return total + before

@@ -168,6 +168,10 @@ class NetworkModel(NetworkState[Network], Trainable):
         """Return about what the objective needs for rows of outputs, besides the gradient of the tables."""
         return 4 * n_rows * width
 
+    def _device_work(self, data: Any) -> int:
+        """Return about what a step takes on a GPU that ``_step_rows`` does not tell."""
+        return 0
+
     def _batch_bytes(self, data: Any) -> int:
         """Return about how many bytes the batches of an epoch need while they are made."""
         return 8 * int(data.shape[0])

@@ -330,8 +330,7 @@ class SgdFactorModel(SgdTables):
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
         n_users, n_items = matrix.shape
         given = {"user_features": user_features, "item_features": item_features}
-        sketch = type(self)(**self.get_params())
-        vars(sketch).update(self._check_given(matrix, **given))
+        sketch = self._sketch(**self._check_given(matrix, **given))
         sizes = sketch._sizes(n_users, n_items)
         shapes = self._shapes(sum(sizes[0]), sum(sizes[1]))
         tables = 4 * sum(math.prod(shape) for shape in shapes.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,21 @@ from recsys_fast.blocks.tower import Tower
 from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import FactorModel, unit_rows
+from recsys_fast.models.memory import with_device
 from recsys_fast.models.network_model import NetworkModel
 from recsys_fast.models.network_state import ASKING
 from recsys_fast.models.parameters import check_choice, check_float, check_int
 from recsys_fast.models.sgd_factors import check_flag
 from recsys_fast.models.sgd_features import Side, as_scipy, without_interactions
 from recsys_fast.models.sgd_tables import pack_features, read_features
-from recsys_fast.models.two_tower_training import AnyTower, Inputs, PairBatches, TwoTowerNetwork, parts_of
+from recsys_fast.models.two_tower_training import BLOCK, AnyTower, Inputs, PairBatches, TwoTowerNetwork, parts_of
 from recsys_fast.ops import Csr
 from recsys_fast.ops.block_arguments import ACTIVATIONS
 
 F32 = NDArray[np.float32]
 SIDES = ("user", "item")
+# What a GPU has of scores at a time, or those of 64 rows, and of the parts of a product that are added up.
+_SCORES, _PARTS = 8 << 20, 2 << 20
 
 
 class TowerModel(NetworkModel, FactorModel):
@@ -76,6 +79,9 @@ class TowerModel(NetworkModel, FactorModel):
         self._mlp()
 
     # ---- the network
+
+    def _has_kernels(self) -> bool:
+        return True
 
     def _mlp(self) -> MLP:
         widths = (*self.hidden, self.n_factors) if self.hidden else ()
@@ -132,24 +138,37 @@ class TowerModel(NetworkModel, FactorModel):
     def _begin(self) -> Any:
         trainer = super()._begin()
         empty = without_interactions(self._matrix)  # what has none is described by its features alone
-        for side, table in self._own_tables().items():
-            table[: len(empty[side])][empty[side]] = 0.0
+
+        def clear(side: int, rows: F32) -> None:
+            rows[: len(empty[side])][empty[side]] = 0.0
+
+        self._change_own(clear)
         return trainer
 
     def _resume(self) -> Any:
         trainer = super()._resume()
         empty = without_interactions(self._matrix)
         generator = np.random.Generator(np.random.Philox(key=np.array([self.seed_, self.n_epochs_], np.uint64)))
-        for side, table in self._own_tables().items():
-            own = table[: len(empty[side])]
+
+        def start(side: int, rows: F32) -> None:
+            own = rows[: len(empty[side])]
             first = ~empty[side] & ~own.any(axis=1)
             own[first] = self.init_scale * generator.standard_normal((int(first.sum()), self.n_factors))
+
+        self._change_own(start)
         return trainer
 
-    def _own_tables(self) -> dict[int, F32]:
-        """Return the tables that begin with embeddings of the users (0) and the items (1) themselves."""
+    def _change_own(self, change: Callable[[int, F32], None]) -> None:
+        """Call ``change(side, rows)`` for the tables that begin with embeddings of the users (0) and of the items (1)
+        themselves; it may write into the rows."""
         network: Any = self._network
-        return {side: tower.table.values for side, tower in enumerate(network.towers) if network.sides[side].own}
+        runtime: Runtime = network.runtime
+        for side, tower in enumerate(network.towers):
+            if network.sides[side].own:
+                rows = runtime.to_host(tower.table.values)
+                change(side, rows)
+                if runtime.on_device:
+                    runtime.fill(tower.table.values, rows)
 
     def _prepare(self, matrix: Csr) -> Csr:
         if matrix.values is None or matrix.nnz == 0:
@@ -248,8 +267,11 @@ class TowerModel(NetworkModel, FactorModel):
         except BaseException:
             self._user_features, self._item_features = before
             raise
-        for k, table in self._own_tables().items():
-            table[old[k] : grown[k]] = 0.0
+
+        def clear(side: int, table: F32) -> None:
+            table[old[side] : grown[side]] = 0.0
+
+        self._change_own(clear)
 
     def fold_in(self, user_items: Any) -> F32:
         """Return vectors of new users from their histories: the mean of the items' vectors.
@@ -277,15 +299,15 @@ class TowerModel(NetworkModel, FactorModel):
         """Return what ``estimate_memory`` does, for further inputs of ``fit``."""
         self._check_params()
         matrix = self._prepare(inputs.check_matrix(user_items, "user_items"))
-        sketch = type(self)(**self.get_params())
-        vars(sketch).update(self._check_given(matrix, **given))
+        sketch = self._sketch(**self._check_given(matrix, **given))
         parts = NetworkModel.estimate_memory(sketch, user_items)
+        on_device = parts.pop("device", 0)
         parts.pop("total")
         known = [csr for csr in (sketch._user_features, sketch._item_features) if csr is not None]
         parts["features"] = sum(24 * csr.nnz + 16 * csr.n_rows for csr in known) + 16 * len(known) * sum(matrix.shape)
         parts["vectors"] = 4 * self.n_factors * sum(matrix.shape)
         parts |= sketch._content_bytes(matrix)
-        return {**parts, "total": sum(parts.values())}
+        return with_device(parts, on_device)
 
     def _content_bytes(self, matrix: Csr) -> dict[str, int]:
         """Return what content of items takes besides."""
@@ -297,6 +319,16 @@ class TowerModel(NetworkModel, FactorModel):
 
     def _loss_bytes(self, n_rows: int, width: int) -> int:
         return 24 * (n_rows + self.n_negatives) * width + (1 << 20)
+
+    def _device_work(self, data: Csr) -> int:
+        d, batch = self.n_factors, min(self.batch_size, max(1, data.nnz))
+        n, total = batch + self.n_negatives, 0
+        for side, count in zip(self._sides(*data.shape), data.shape, strict=True):
+            rows = max(n, min(BLOCK, count))  # of a step, or of the vectors of all
+            entries = int(side.own) + sum(block.nnz for block in side.blocks) // max(1, count) + 1
+            total += rows * (32 * (d + sum(self.hidden)) + entries * (32 + 4 * d))
+        scores, parts = min(max(_SCORES, 64 * n), batch * n), max(n * d, min(_PARTS, n * d * (n // 128)))
+        return total + 4 * scores + 8 * parts
 
     def _batch_bytes(self, data: Csr) -> int:
         return 24 * data.nnz

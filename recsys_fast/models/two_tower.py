@@ -54,7 +54,7 @@ class TwoTower(TowerModel):
         batch_size: interactions of a step; the larger, the more candidates.
         n_epochs: passes over the interactions.
         init_scale: standard deviation of the first embeddings.
-        device: "auto", "cpu" or "numba".
+        device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Runtime
+from recsys_fast.blocks.columns import scale
 from recsys_fast.blocks.embedding import ItemTable
 from recsys_fast.blocks.embedding_bag import EmbeddingBag
 from recsys_fast.blocks.field_table import FeatureRows
@@ -135,7 +136,7 @@ class Candidates:
 
     def __init__(self, network: TwoTowerNetwork, packed: PackedBatch) -> None:
         self.network, self.packed, self.runtime = network, packed, network.runtime
-        self._bias = np.empty(0, self.runtime.dtype)
+        self._bias = self.runtime.empty(0)
 
     def take_rows(self, ids: I32, name: str = "rows") -> tuple[Array, Array]:
         """Return the vectors of items, ``(C, d)``; they have no biases."""
@@ -200,11 +201,13 @@ class TwoTowerNetwork(Network):
         for table in self.tables:
             table.begin()
         packed = PackedBatch(np.array([0, len(batch.users)], np.int64), self.seed, self.steps, True)
-        h = self.towers[0].forward(self.drawn(0, batch.users, self.steps), packed)
-        scale = np.asarray(1.0 / self.temperature, h.dtype)
+        vectors = self.towers[0].forward(self.drawn(0, batch.users, self.steps), packed)
+        h = self.runtime.take(self, "h", vectors.shape)
+        h[...] = vectors
+        scale(self.runtime, h, 1.0 / self.temperature)
         candidates: Any = self.candidates(packed)
-        loss, n, dh = self.loss.loss(candidates, h * scale, batch.items, packed)
-        dh *= scale
+        loss, n, dh = self.loss.loss(candidates, h, batch.items, packed)
+        scale(self.runtime, dh, 1.0 / self.temperature)
         self.towers[0].backward(dh, packed)
         for table in self.tables:
             table.finish()
@@ -218,5 +221,6 @@ class TwoTowerNetwork(Network):
         out = np.empty((given.n, self.towers[side].d_out), np.float32)
         for first in range(0, given.n, block):
             ids = np.arange(first, min(first + block, given.n))
-            out[ids] = self.towers[side].forward(given.rows(ids), PackedBatch(np.array([0, len(ids)], np.int64)))
+            made = self.towers[side].forward(given.rows(ids), PackedBatch(np.array([0, len(ids)], np.int64)))
+            out[ids] = self.runtime.to_host(made)
         return out

@@ -55,6 +55,14 @@ from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
 from recsys_fast.ops.skipgram import SkipgramResult, skipgram_epoch
 from recsys_fast.ops.table import IdPlan, id_plan, table_add, table_gradient
 from recsys_fast.ops.topk import topk
+from recsys_fast.ops.vectors import (
+    mixture_backward,
+    mixture_forward,
+    sequence_max_backward,
+    sequence_max_forward,
+    unit_rows_backward,
+    unit_rows_forward,
+)
 
 __all__ = [
     "AttentionSaved",
@@ -119,6 +127,8 @@ __all__ = [
     "lstm_backward",
     "lstm_forward",
     "make_state",
+    "mixture_backward",
+    "mixture_forward",
     "multinomial_loss",
     "ncf_loss",
     "ncf_scores",
@@ -141,6 +151,8 @@ __all__ = [
     "row_loss",
     "rows_rotate",
     "sample_negatives",
+    "sequence_max_backward",
+    "sequence_max_forward",
     "shared_loss",
     "skipgram_epoch",
     "slim_solve",
@@ -150,6 +162,8 @@ __all__ = [
     "table_add",
     "table_gradient",
     "topk",
+    "unit_rows_backward",
+    "unit_rows_forward",
     "validate_csr",
     "warp_epoch",
 ]

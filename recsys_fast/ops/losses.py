@@ -32,6 +32,7 @@ from recsys_fast.ops.gram import home
 KINDS = ("softmax", "bce", "bpr", "bpr_max", "top1", "top1_max")
 COMPUTE = ("float32", "bfloat16")
 REGRESSION = ("squared", "smooth_l1")
+PREDICTION = (*REGRESSION, "logistic")
 _NO_IDS = np.empty(0, np.int32)
 
 
@@ -283,9 +284,10 @@ def regression_loss(
     device: str = "auto",
     n_threads: int | None = None,
 ) -> tuple[float, F32]:
-    """Return sum_t w_t l(e_t), e = prediction - target, and its gradient.
+    """Return sum_t w_t l_t and its gradient; with e = prediction - target:
 
-    "squared": l = e^2. "smooth_l1": l = e^2 / 2 where |e| < 1, |e| - 1/2 elsewhere (Huber 1964).
+    "squared": l = e^2. "smooth_l1": l = e^2 / 2 where |e| < 1, |e| - 1/2 elsewhere (Huber 1964). "logistic": l =
+    log(1 + e^prediction) - target prediction, the cross-entropy of target, 0 to 1, and sigma(prediction).
 
     Args:
         prediction: ``(T,)``.
@@ -303,7 +305,7 @@ def regression_loss(
         TypeError: not real numbers.
         ValueError: shapes that do not fit, or numbers that are not finite.
     """
-    number = as_choice(kind, "kind", REGRESSION)
+    number = as_choice(kind, "kind", PREDICTION)
     device = backend.place(device, prediction=prediction, target=target, weights=weights)
     n = len(prediction) if on_device(prediction) else len(np.atleast_1d(np.asarray(prediction)))  # type: ignore[arg-type]
     x, y, w = as_vector(prediction, "prediction", n), as_vector(target, "target", n), as_vector(weights, "weights", n)

@@ -55,6 +55,7 @@ TESTS: dict[str, dict[str, str]] = {
     "tests/ops/test_topk.py": {},
     "tests/ops/test_sgd.py": {},
     "tests/ops/test_sgd_input.py": {},
+    "tests/ops/test_vectors.py": {"test_bits_do_not_depend_on_threads": _THREADS},
 }
 
 # Elementary steps (multiply-adds, comparisons) that a case may take on the emulated grid: some 2 s.

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import recsys_fast as rf
-from recsys_fast.errors import NotSupportedError
 from tests.models.cases import sequences
 
 pytestmark = pytest.mark.cuda_emulated
@@ -26,9 +25,6 @@ MODELS = {
     "lstm-lanes": rf.GRU4Rec(8, 2, cell="lstm", loss="bpr_max", n_negatives=6, dropout_hidden=0.3, **SMALL),
     "caser": rf.Caser(8, 3, 2, n_horizontal=2, n_vertical=1, n_epochs=2, batch_size=16, random_state=0),
     "caser-nobody": rf.Caser(6, 2, 1, n_horizontal=2, n_vertical=0, user_vectors=False, n_epochs=1, random_state=0),
-}
-ELSEWHERE = {
-    "two-tower": rf.TwoTower(n_epochs=1),
 }
 DATA = sequences(12, 15, 8)
 
@@ -53,10 +49,3 @@ def test_a_fit_is_the_fit_of_the_cpu(name: str, emulated_arrays: Any, tmp_path: 
     np.testing.assert_array_equal(loaded.recommend(n=4).ids, here.recommend(n=4).ids)
     there.partial_fit(DATA)
     assert there.history_["loss"][2:] == pytest.approx(here.partial_fit(DATA).history_["loss"][2:], rel=1e-4)
-
-
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_networks_without_kernels_say_so(name: str, emulated_arrays: Any) -> None:
-    model = on(ELSEWHERE[name], "cuda")
-    with pytest.raises(NotSupportedError, match=rf"device of {type(model).__name__}: got 'cuda'"):
-        model.fit(DATA if isinstance(model, rf.models.SequenceModel) else DATA.seen)

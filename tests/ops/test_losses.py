@@ -248,7 +248,7 @@ def test_rows_without_a_target_change_nothing_whatever_their_scores(device: str)
         assert np.allclose(got, expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["squared", "smooth_l1"])
+@pytest.mark.parametrize("kind", ["squared", "smooth_l1", "logistic"])
 def test_regression(kind: str, device: str) -> None:
     rng = np.random.default_rng(0)
     x, y, w = rng.standard_normal(50) * 2, rng.standard_normal(50), rng.uniform(0.5, 2, 50)
@@ -256,6 +256,9 @@ def test_regression(kind: str, device: str) -> None:
     size = np.abs(e)
     each = e * e if kind == "squared" else np.where(size < 1, e * e / 2, size - 0.5)
     slope = 2 * e if kind == "squared" else np.clip(e, -1, 1)
+    if kind == "logistic":
+        x[:4], y = (-90, 90, -20, 20), rng.random(50)
+        each, slope = np.logaddexp(0, x) - y * x, np.exp(-np.logaddexp(0, -x)) - y
     loss, gradient = ops.regression_loss(x, y, kind=kind, weights=w, scale=0.25, device=device)
     assert loss == pytest.approx((w * each).sum(), rel=1e-6)
     assert np.allclose(gradient, 0.25 * w * slope, rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ from recsys_fast._numba.attention import attention_block_backward, attention_blo
 from recsys_fast._numba.caser import caser_backward, caser_forward
 from recsys_fast._numba.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast._numba.conv2d import conv2d_backward, conv2d_forward
-from recsys_fast._numba.csr import csr_from_coo, csr_transpose, validate_csr
+from recsys_fast._numba.csr import csr_from_coo, csr_take_rows, csr_transpose, validate_csr
 from recsys_fast._numba.csr_dense import csr_dense_backward, csr_dense_forward, csr_scale
 from recsys_fast._numba.dense import dense_backward, dense_forward
 from recsys_fast._numba.embedding import dropout_apply, embedding_backward, embedding_forward
@@ -64,6 +64,7 @@ __all__ = [
     "csr_from_coo",
     "csr_gram",
     "csr_scale",
+    "csr_take_rows",
     "csr_transpose",
     "dense_backward",
     "dense_forward",

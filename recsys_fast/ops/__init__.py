@@ -15,7 +15,7 @@ from recsys_fast.ops.attention import (
 from recsys_fast.ops.caser import caser_backward, caser_forward
 from recsys_fast.ops.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast.ops.conv2d import conv2d_backward, conv2d_forward
-from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_transpose, validate_csr
+from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_take_rows, csr_transpose, validate_csr
 from recsys_fast.ops.csr_dense import CsrDenseGradients, csr_dense_backward, csr_dense_forward, csr_scale
 from recsys_fast.ops.dense import dense_backward, dense_forward
 from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
@@ -90,6 +90,7 @@ __all__ = [
     "csr_from_coo",
     "csr_gram",
     "csr_scale",
+    "csr_take_rows",
     "csr_transpose",
     "dense_backward",
     "dense_forward",

@@ -39,6 +39,7 @@ WRITTEN: dict[str, tuple[int, ...]] = {
     "csr_from_coo": (0, 1, 2, 3),
     "csr_gram": (0,),
     "csr_scale": (0,),
+    "csr_take_rows": (0, 1),
     "csr_transpose": (0, 1, 2),
     "dense_backward": (0, 1, 2),
     "dense_forward": (0, 1),
@@ -112,7 +113,7 @@ WRITTEN: dict[str, tuple[int, ...]] = {
 }
 
 # Operations that have no kernel and are small: their arrays visit the host, where another backend runs them.
-ON_HOST = frozenset({"csr_from_coo", "gram_eigen"})
+ON_HOST = frozenset({"csr_from_coo", "csr_take_rows", "gram_eigen"})
 
 
 class NumpyArrays:

@@ -50,6 +50,26 @@ int64_t from_coo(const py::object& row_ptr, const py::object& col_idx, const py:
   });
 }
 
+void take_rows(const py::object& col_idx, const py::object& values, const py::object& row_ptr, const py::object& starts,
+               const py::object& from_col_idx, const py::object& from_values, int n_threads) {
+  const Array<int32_t> col_idx_array(col_idx, "col_idx");
+  const Array<float> values_array(values, "values");
+  const Array<const int64_t> row_ptr_array(row_ptr, "row_ptr"), starts_array(starts, "starts");
+  const Array<const int32_t> from_col_idx_array(from_col_idx, "from_col_idx");
+  const Array<const float> from_values_array(from_values, "from_values");
+  const int64_t n = starts_array.size(), nnz = col_idx_array.size();
+  check_size("length of row_ptr", row_ptr_array.size(), n + 1);
+  check_size("length of col_idx", nnz, row_ptr_array.data()[n]);
+  const bool weighted = from_values_array.size() != 0;
+  if (weighted) check_size("length of from_values", from_values_array.size(), from_col_idx_array.size());
+  check_size("length of values", values_array.size(), weighted ? nnz : 0);
+  without_gil([&] {
+    csr_take_rows<Device>(col_idx_array.data(), weighted ? values_array.data() : nullptr, row_ptr_array.data(),
+                          starts_array.data(), n, from_col_idx_array.data(), from_values_array.data_or_null(),
+                          n_threads);
+  });
+}
+
 }  // namespace
 
 void bind_csr(py::module_& m) {
@@ -57,6 +77,7 @@ void bind_csr(py::module_& m) {
   m.def("csr_transpose", &transpose);
   if constexpr (kOnCpu) {  // on CUDA it visits the host
     m.def("csr_from_coo", &from_coo);
+    m.def("csr_take_rows", &take_rows);
   }
 }
 

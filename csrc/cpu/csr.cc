@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "core/simd.h"
 #include "core/thread_pool.h"
 #include "cpu/counting_sort.h"
 
@@ -12,6 +13,8 @@ namespace recsys_fast {
 namespace {
 
 constexpr int64_t kBlock = 1 << 15;  // entries looked at at once: 256 KB with their values
+constexpr int64_t kRows = 1 << 12;   // rows that are copied at once
+constexpr int64_t kAhead = 16;       // rows that are asked for before they are copied
 
 // Plain reductions over integers, so that the compiler may reorder them into vectors.
 uint32_t largest_column(const int32_t* col_idx, int64_t begin, int64_t end) {
@@ -105,6 +108,23 @@ void csr_transpose<Cpu>(int64_t* t_row_ptr, int32_t* t_col_idx, float* t_values,
         t_col_idx[place] = static_cast<int32_t>(row);
         if (t_values != nullptr) t_values[place] = m.values[j];
       }
+    }
+  });
+}
+
+template <>
+void csr_take_rows<Cpu>(int32_t* col_idx, float* values, const int64_t* row_ptr, const int64_t* starts, int64_t n_rows,
+                        const int32_t* from_col_idx, const float* from_values, int n_threads) {
+  parallel_for(n_rows, kRows, n_threads, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t place = row_ptr[r], n = row_ptr[r + 1] - place, from = starts[r];
+      if (r + kAhead < end) {
+        const int64_t soon = starts[r + kAhead], bytes = 4 * (row_ptr[r + kAhead + 1] - row_ptr[r + kAhead]);
+        if (bytes > 0) prefetch(from_col_idx + soon, bytes);
+        if (bytes > 0 && values != nullptr) prefetch(from_values + soon, bytes);
+      }
+      std::copy_n(from_col_idx + from, n, col_idx + place);
+      if (values != nullptr) std::copy_n(from_values + from, n, values + place);
     }
   });
 }

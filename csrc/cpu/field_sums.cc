@@ -47,15 +47,19 @@ float forward_row(float* x, float* sums, float* by_field, int64_t row, const Csr
   return score;
 }
 
-// out (d) = gradient of a feature from its n entries.
-void backward_row(float* out, int32_t feature, const int32_t* entries, int64_t n, const FieldGradients& from,
-                  Rows<const float> table, const FieldSums& how) {
+// out (d) = gradient of a feature from its n entries; n_ahead are listed from the first of them on.
+void backward_row(float* out, int32_t feature, const int32_t* entries, int64_t n, int64_t n_ahead,
+                  const FieldGradients& from, Rows<const float> table, const FieldSums& how) {
   const int64_t d = table.d, k = how.n_factors(d), field = field_of(how, feature);
   const bool scored = how.linear || how.pairs;
   for_vectors(d, [&](int64_t c, int64_t lanes) {
     Vec sum = {};
     float squares = 0.0f;
     for (int64_t i = 0; i < n; ++i) {
+      if (c == 0 && i + kAhead < n_ahead) {  // rows lie anywhere in the batch; most often the field is the same
+        const int64_t soon = from.entry_rows[entries[i + kAhead]];
+        prefetch(from.dx + (soon * how.n_fields + field) * k, 4 * k);
+      }
       const int64_t e = entries[i], row = from.entry_rows[e];
       const float value = from.values == nullptr ? 1.0f : from.values[e];
       if (k > c) {
@@ -102,8 +106,9 @@ void field_sums_backward<Cpu>(Rows<float> drows, const int32_t* features, const 
   const int team = threads_for(drows.n == 0 ? 0 : entry_ptr[drows.n] * drows.d, n_threads);
   parallel_for(drows.n, 32, team, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
-      backward_row(drows.row(t), features[t], entries + entry_ptr[t], entry_ptr[t + 1] - entry_ptr[t], from, table,
-                   how);
+      const int64_t first = entry_ptr[t];
+      backward_row(drows.row(t), features[t], entries + first, entry_ptr[t + 1] - first, entry_ptr[drows.n] - first,
+                   from, table, how);
     }
   });
 }

@@ -22,7 +22,7 @@ struct LossScratch {
   Word *along, *across;      // the items' rows, for sums over d and over items
   float* tile;               // (item, row)
   Word *by_rows, *by_items;  // the same in the words of a product over rows, over items
-  float* drows;              // (kItemTile, dp)
+  float* drows;              // (items, dp)
 };
 
 class LossBlock {
@@ -31,18 +31,22 @@ class LossBlock {
       : d_(d),
         dp_(padded(d)),
         n_items_(n_items),
-        n_tiles_((n_items + kItemTile - 1) / kItemTile),
+        tile_(d > kWideRow && n_items >= kSlots * kWideItemTile ? kWideItemTile : kItemTile),
+        n_tiles_((n_items + tile_ - 1) / tile_),
         n_slots_(std::clamp<int64_t>(n_tiles_, 1, kSlots)),
         n_threads_(n_threads) {}
 
   RF_INLINE int64_t n_slots() const { return n_slots_; }
   RF_INLINE int64_t dp() const { return dp_; }
-  RF_INLINE int64_t begin(int64_t slot) const { return std::min(n_items_, slot * n_tiles_ / n_slots_ * kItemTile); }
+  // Items of a tile at most.
+  RF_INLINE int64_t tile() const { return tile_; }
+  RF_INLINE int64_t begin(int64_t slot) const { return std::min(n_items_, slot * n_tiles_ / n_slots_ * tile_); }
 
   template <class Product>
   size_t bytes(int64_t n_panels) const {
     using Word = typename Product::Word;
-    return Arena::padded<Word>(n_panels * kPanel * padded(d_)) + Arena::padded<Word>(n_panels * kPanel * dp_) +
+    return Arena::padded<Word>(n_panels * kPanel * padded(d_)) +
+           Arena::padded<Word>(n_panels * kPanel / Product::kPair * dp_) +
            Arena::padded<float>(n_slots_ * n_panels * kPanel * dp_);
   }
   template <class Product>
@@ -50,7 +54,7 @@ class LossBlock {
     using Word = typename Product::Word;
     n_panels_ = n_panels;
     lanes_ = arena.take<Word>(n_panels * kPanel * padded(d_));
-    scaled_ = arena.take<Word>(n_panels * kPanel * dp_);
+    scaled_ = arena.take<Word>(n_panels * kPanel / Product::kPair * dp_);
     shares_ = arena.take<float>(n_slots_ * n_panels * kPanel * dp_);
   }
 
@@ -65,8 +69,8 @@ class LossBlock {
   template <class Body>
   void for_tiles(int64_t slot, const Body& body) const {
     const int64_t end = begin(slot + 1);
-    for (int64_t j = begin(slot); j < end; j += kItemTile) {
-      body(j, std::min(kItemTile, end - j));
+    for (int64_t j = begin(slot); j < end; j += tile_) {
+      body(j, std::min(tile_, end - j));
       check_interrupt();
     }
   }
@@ -74,7 +78,7 @@ class LossBlock {
   template <class Product>
   LossScratch<typename Product::Word> scratch() const {
     using Word = typename Product::Word;
-    const int64_t items = kItemTile * dp_, scores = kItemTile * kPanel;
+    const int64_t items = tile_ * dp_, scores = tile_ * kPanel;
     Arena& arena = thread_arena();
     arena.reset(2 * Arena::padded<Word>(items) + Arena::padded<float>(items) + Arena::padded<float>(scores) +
                 2 * Arena::padded<Word>(scores));
@@ -107,27 +111,58 @@ class LossBlock {
     Product::pack_items(work.along, work.across, rows, n, d_, dp_);
   }
 
-  // end(i, sums of kTileVectors) for the scores of n items with a panel, kTileRows at a time.
+  // end(i, sums of kTileVectors) for the scores of n items with a panel, kTileRows at a time. Of wide rows a part of
+  // the depth at a time, as much of the panel as stays in L1 while the items pass; sums wait in `partial` (n, kPanel).
   template <class Product, class End>
-  RF_INLINE void scores(const typename Product::Word* items, int64_t n, int64_t panel, const End& end) const {
+  RF_INLINE void scores(const typename Product::Word* items, int64_t n, int64_t panel, float* partial,
+                        const End& end) const {
     const int64_t n_k = (d_ + Product::kPair - 1) / Product::kPair;
-    for (int64_t i = 0; i < n; i += kTileRows) {
-      product_rows<Product, kTileVectors>(
-          static_cast<int>(std::min<int64_t>(kTileRows, n - i)), n_k, items + i * dp_, dp_, 1, lanes<Product>(panel),
-          kPanel, [&](int r, const Vec(&sum)[kTileVectors]) __attribute__((always_inline)) { end(i + r, sum); });
+    if (n_k <= kDepth) {
+      for (int64_t i = 0; i < n; i += kTileRows) {
+        product_rows<Product, kTileVectors>(static_cast<int>(std::min<int64_t>(kTileRows, n - i)),
+                                            {items + i * dp_, dp_, 1, n_k}, lanes<Product>(panel), kPanel,
+                                            [&](int r, const Vec(&sum)[kTileVectors])
+                                                __attribute__((always_inline)) { end(i + r, sum); });
+      }
+      return;
+    }
+    const int64_t n_parts = (n_k + kDepth - 1) / kDepth;
+    for (int64_t part = 0; part < n_parts; ++part) {
+      const int64_t first = part * n_k / n_parts, last = (part + 1) * n_k / n_parts;
+      const bool goes_on = part > 0, ends = part + 1 == n_parts;
+      for (int64_t i = 0; i < n; i += kTileRows) {
+        product_rows<Product, kTileVectors>(static_cast<int>(std::min<int64_t>(kTileRows, n - i)),
+                                            {items + i * dp_ + first, dp_, 1, last - first},
+                                            lanes<Product>(panel) + first * kPanel, kPanel,
+                                            [&](int r, const Vec(&sum)[kTileVectors]) __attribute__((always_inline)) {
+                                              float* at = partial + (i + r) * kPanel;
+                                              Vec total[kTileVectors];
+#pragma GCC unroll 8
+                                              for (int v = 0; v < kTileVectors; ++v)
+                                                total[v] = goes_on ? load(at + v * kLanes) + sum[v] : sum[v];
+                                              if (ends) return end(i + r, total);
+#pragma GCC unroll 8
+                                              for (int v = 0; v < kTileVectors; ++v) store(at + v * kLanes, total[v]);
+                                            });
+      }
     }
   }
   // dh (kPanel, dp) += scores (item, row)^T items.
   template <class Product>
   RF_INLINE void add_items(float* dh, const typename Product::Word* scores, const typename Product::Word* items,
                            int64_t n) const {
-    product_block<Product>(kPanel, dp_, (n + Product::kPair - 1) / Product::kPair, scores, 1, kPanel, items, dh);
+    product_block<Product>(kPanel, dp_, {scores, 1, kPanel, (n + Product::kPair - 1) / Product::kPair}, items, dh);
   }
-  // drows (n, dp) += scores (item, row) scaled rows.
+  // drows (n, dp) += scores (item, row) scaled rows, of n_panels panels whose scores lie `apart`.
   template <class Product>
-  RF_INLINE void add_rows(float* drows, const typename Product::Word* scores, int64_t panel, int64_t n) const {
+  RF_INLINE void add_rows(float* drows, const typename Product::Word* scores, int64_t panel, int64_t n,
+                          int64_t n_panels = 1, int64_t apart = 0) const {
     constexpr int64_t kWords = kPanel / Product::kPair;
-    product_block<Product>(n, dp_, kWords, scores, kWords, 1, scaled<Product>(panel), drows);
+    for (int64_t p = 0; p < n_panels; p += kDepth / kPanel) {
+      const int64_t parts = std::min<int64_t>(kDepth / kPanel, n_panels - p);
+      product_block<Product>(n, dp_, {scores + p * apart, kWords, 1, kWords, parts, apart}, scaled<Product>(panel + p),
+                             drows);
+    }
   }
   // out (n, d) = or += drows (n, dp).
   RF_INLINE void write(float* out, const float* drows, int64_t n, bool overwrite) const {
@@ -151,11 +186,11 @@ class LossBlock {
   }
   template <class Product>
   typename Product::Word* scaled(int64_t panel) const {
-    return static_cast<typename Product::Word*>(scaled_) + panel * kPanel * dp_;
+    return static_cast<typename Product::Word*>(scaled_) + panel * (kPanel / Product::kPair) * dp_;
   }
 
   static constexpr int64_t kSlots = 16;
-  int64_t d_, dp_, n_items_, n_tiles_, n_slots_, n_panels_ = 0;
+  int64_t d_, dp_, n_items_, tile_, n_tiles_, n_slots_, n_panels_ = 0;
   int n_threads_;
   void *lanes_ = nullptr, *scaled_ = nullptr;
   float* shares_ = nullptr;

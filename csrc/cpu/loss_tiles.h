@@ -12,6 +12,9 @@ namespace recsys_fast {
 
 inline constexpr int64_t kPanel = kTileVectors * kLanes;  // rows
 inline constexpr int64_t kItemTile = 8 * kTileRows;       // items whose rows and scores stay in L1
+inline constexpr int64_t kWideRow = 256;                  // numbers beyond which a row of the table counts as wide
+inline constexpr int64_t kWideItemTile = 20 * kTileRows;  // items of wide rows: their scores are as deep a product
+inline constexpr int64_t kDepth = 128;                    // words of a panel's rows that stay in L1 together
 
 inline constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: a sum's lowest bits are the nearest integer
 
@@ -30,20 +33,30 @@ RF_INLINE Vec exp_shifted(Vec x, Vec magic) {
   return shifted >= broadcast(kRoundMagic - 126.0f) ? out : Vec{};
 }
 
-// sums (n_i, n_v vectors) of a(i, k) b(k, .), a(i, k) = a[i * a_row + k * a_col]; end(i, sum) takes each row of sums.
+// A left side whose columns lie in n_parts pieces of n_k: a(i, part n_k + k) = at[part * apart + i * row + k * col].
+template <class Word>
+struct LeftSide {
+  const Word* at;
+  int64_t row, col, n_k, n_parts = 1, apart = 0;
+};
+
+// sums (MR, NV vectors) of a(i, k) b(k, .); end(i, sum) takes each row of sums.
 template <class Product, int MR, int NV, class End>
-RF_INLINE void product_tile(int64_t n_k, const typename Product::Word* a, int64_t a_row, int64_t a_col,
-                            const typename Product::Word* b, int64_t b_row, const End& end) {
+RF_INLINE void product_tile(const LeftSide<typename Product::Word>& a, const typename Product::Word* b, int64_t b_row,
+                            const End& end) {
   Vec sum[MR][NV] = {};
-  for (int64_t k = 0; k < n_k; ++k) {
-    typename Product::Words right[NV];
+  const typename Product::Word* left_part = a.at;
+  for (int64_t part = 0; part < a.n_parts; ++part, left_part += a.apart) {
+    for (int64_t k = 0; k < a.n_k; ++k, b += b_row) {
+      typename Product::Words right[NV];
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) right[v] = load(b + k * b_row + v * kLanes);
+      for (int v = 0; v < NV; ++v) right[v] = load(b + v * kLanes);
 #pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      const typename Product::Words left = Product::spread(a[i * a_row + k * a_col]);
+      for (int i = 0; i < MR; ++i) {
+        const typename Product::Words left = Product::spread(left_part[i * a.row + k * a.col]);
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) sum[i][v] = Product::add(sum[i][v], left, right[v]);
+        for (int v = 0; v < NV; ++v) sum[i][v] = Product::add(sum[i][v], left, right[v]);
+      }
     }
   }
 #pragma GCC unroll 16
@@ -52,38 +65,42 @@ RF_INLINE void product_tile(int64_t n_k, const typename Product::Word* a, int64_
 
 // product_tile for n_i <= MR rows.
 template <class Product, int NV, class End, int MR = kTileRows>
-inline void product_rows(int n_i, int64_t n_k, const typename Product::Word* a, int64_t a_row, int64_t a_col,
-                         const typename Product::Word* b, int64_t b_row, const End& end) {
+inline void product_rows(int n_i, const LeftSide<typename Product::Word>& a, const typename Product::Word* b,
+                         int64_t b_row, const End& end) {
   if constexpr (MR > 1) {
-    if (n_i < MR) return product_rows<Product, NV, End, MR - 1>(n_i, n_k, a, a_row, a_col, b, b_row, end);
+    if (n_i < MR) return product_rows<Product, NV, End, MR - 1>(n_i, a, b, b_row, end);
   }
-  product_tile<Product, MR, NV>(n_k, a, a_row, a_col, b, b_row, end);
+  product_tile<Product, MR, NV>(a, b, b_row, end);
 }
 
 // c (n_i, n_v vectors) += a b.
 template <class Product, int NV = kTileVectors>
-inline void product_add(int n_i, int n_v, int64_t n_k, const typename Product::Word* a, int64_t a_row, int64_t a_col,
-                        const typename Product::Word* b, int64_t b_row, float* c, int64_t c_row) {
+inline void product_add(int n_i, int n_v, const LeftSide<typename Product::Word>& a, const typename Product::Word* b,
+                        int64_t b_row, float* c, int64_t c_row) {
   if constexpr (NV > 1) {
-    if (n_v < NV) return product_add<Product, NV - 1>(n_i, n_v, n_k, a, a_row, a_col, b, b_row, c, c_row);
+    if (n_v < NV) return product_add<Product, NV - 1>(n_i, n_v, a, b, b_row, c, c_row);
   }
-  product_rows<Product, NV>(n_i, n_k, a, a_row, a_col, b, b_row,
-                            [=](int i, const Vec(&sum)[NV]) __attribute__((always_inline)) {
-                              float* at = c + i * c_row;
+  if (c_row > kWideRow) {  // narrow rows of c stay in L1
+    for (int i = 0; i < n_i; ++i) prefetch(c + i * c_row, NV * kLanes * static_cast<int64_t>(sizeof(float)));
+  }
+  product_rows<Product, NV>(n_i, a, b, b_row, [=](int i, const Vec(&sum)[NV]) __attribute__((always_inline)) {
+    float* at = c + i * c_row;
 #pragma GCC unroll 8
-                              for (int v = 0; v < NV; ++v) store(at + v * kLanes, load(at + v * kLanes) + sum[v]);
-                            });
+    for (int v = 0; v < NV; ++v) store(at + v * kLanes, load(at + v * kLanes) + sum[v]);
+  });
 }
 
 // c (n_i, dp) += a b, b's and c's rows dp apart.
 template <class Product>
-inline void product_block(int64_t n_i, int64_t dp, int64_t n_k, const typename Product::Word* a, int64_t a_row,
-                          int64_t a_col, const typename Product::Word* b, float* c) {
+inline void product_block(int64_t n_i, int64_t dp, LeftSide<typename Product::Word> a, const typename Product::Word* b,
+                          float* c) {
+  const typename Product::Word* first = a.at;
   for (int64_t j = 0; j < dp; j += kPanel) {
     const int n_v = static_cast<int>(std::min<int64_t>(kTileVectors, (dp - j) / kLanes));
     for (int64_t i = 0; i < n_i; i += kTileRows) {
-      const int n_rows = static_cast<int>(std::min<int64_t>(kTileRows, n_i - i));
-      product_add<Product>(n_rows, n_v, n_k, a + i * a_row, a_row, a_col, b + j, dp, c + i * dp + j, dp);
+      a.at = first + i * a.row;
+      product_add<Product>(static_cast<int>(std::min<int64_t>(kTileRows, n_i - i)), n_v, a, b + j, dp, c + i * dp + j,
+                           dp);
     }
   }
 }

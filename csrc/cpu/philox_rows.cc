@@ -21,6 +21,20 @@ void draw_blocks(uint32_t* words, uint64_t seed, uint32_t epoch, uint64_t sample
   draw4_lanes(seed, epoch, samples, blocks, words);
 }
 
+// words (kDrawLanes, 4) = draws first[i] to first[i] + 3 of samples[i], where those are whole blocks; whether they are.
+bool draw_rows(uint32_t* words, uint64_t seed, uint32_t epoch, const int64_t* samples, const uint32_t* first) {
+  uint64_t ids[kDrawLanes];
+  uint32_t blocks[kDrawLanes], rest = 0;
+  for (int i = 0; i < kDrawLanes; ++i) {
+    ids[i] = static_cast<uint64_t>(samples[i]);
+    blocks[i] = first[i] / 4;
+    rest |= first[i] % 4;
+  }
+  if (rest != 0) return false;
+  draw4_lanes(seed, epoch, ids, blocks, words);
+  return true;
+}
+
 }  // namespace
 
 template <>
@@ -30,6 +44,10 @@ void philox_rows<Cpu>(Rows<uint32_t> out, const int64_t* samples, const uint32_t
   parallel_for(out.n, grain, n_threads, [&](int64_t begin, int64_t end, int) {
     uint32_t words[kWords];
     for (int64_t i = begin; i < end; ++i) {
+      if (out.d == 4 && i + kDrawLanes <= end && draw_rows(out.row(i), seed, epoch, samples + i, first + i)) {
+        i += kDrawLanes - 1;
+        continue;
+      }
       const auto sample = static_cast<uint64_t>(samples[i]);
       uint32_t* row = out.row(i);
       int64_t done = 0;

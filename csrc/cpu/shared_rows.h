@@ -69,7 +69,7 @@ class SharedRows {
       block_.for_tiles(slot, [&](int64_t j, int64_t m) {
         block_.template pack_items<Product>(work, problem_.rows.row(j), m);
         for (int64_t p = 0; p < panels; ++p) {
-          block_.template scores<Product>(work.along, m, p,
+          block_.template scores<Product>(work.along, m, p, scores(p, j),
                                           [&](int64_t i, const Vec(&sum)[kTileVectors]) __attribute__((always_inline)) {
                                             const Vec constant = broadcast(constant_[j + i]);
 #pragma GCC unroll 8

@@ -73,7 +73,7 @@ class SoftmaxRows {
 
   void allocate(int64_t n_rows) {
     const int64_t n = problem_.rows.n, words = n * kPanel / Product::kPair;
-    const bool wide = problem_.h.d > kWide;
+    const bool wide = problem_.h.d > kWideRow;
     const int64_t fit = (wide ? kWideKeptWords : kKeptWords) / words;  // panels of scores to keep
     keep_ = fit >= 1;
     const int64_t panels = wide ? kWidePanels : kBlockPanels;
@@ -200,7 +200,7 @@ class SoftmaxRows {
       magic[v] = load(magic_ + panel * kPanel + v * kLanes);
       shift[v] = load(shift_ + panel * kPanel + v * kLanes);
     }
-    block_.template scores<Product>(items, n, panel,
+    block_.template scores<Product>(items, n, panel, tile,
                                     [&](int64_t i, const Vec(&sum)[kTileVectors]) __attribute__((always_inline)) {
                                       const Vec b = broadcast(bias != nullptr ? bias[first + i] : 0.0f);
 #pragma GCC unroll 8
@@ -227,9 +227,9 @@ class SoftmaxRows {
       std::fill_n(dh, block_rows_ * block_.dp(), 0.0f);
       block_.for_tiles(slot, [&](int64_t j, int64_t m) {
         block_.template pack_items<Product>(work, problem_.rows.row(j), m);
-        ask(j + m, problem_.rows.data, problem_.h.d);
-        if (keep_) ask(j + m, kept_, kPanel / Product::kPair);
         for (int64_t p = 0; p < panels; ++p) {
+          ask(j + m, p, panels, problem_.rows.data, problem_.h.d);
+          if (keep_) ask(j + m, 0, 1, kept(p, 0), kPanel / Product::kPair);
           float* tile = Product::tile(work, keep_ ? kept(p, j) : nullptr);
           tile_exp<Shifted>(tile, work.along, j, m, p, sums + p * kPanel);
           Word* by_items = Product::by_items(work, tile, keep_ ? kept(p, j) : nullptr, m);
@@ -248,11 +248,12 @@ class SoftmaxRows {
     return kept_ + (panel * problem_.rows.n + item) * (kPanel / Product::kPair);
   }
 
-  // Asks the caches for the next tile's rows of `width`.
+  // Asks the caches for a share of the next tile's rows of `width`, those from `item` on.
   template <class T>
-  void ask(int64_t item, const T* rows, int64_t width) const {
-    const int64_t n = std::min(kItemTile, problem_.rows.n - item);
-    if (n > 0) prefetch(rows + item * width, n * width * static_cast<int64_t>(sizeof(T)));
+  void ask(int64_t item, int64_t share, int64_t n_shares, const T* rows, int64_t width) const {
+    const int64_t n = std::min(block_.tile(), problem_.rows.n - item), begin = share * n / n_shares;
+    const int64_t size = ((share + 1) * n / n_shares - begin) * width;
+    if (size > 0) prefetch(rows + (item + begin) * width, size * static_cast<int64_t>(sizeof(T)));
   }
 
   // Shifts of the rows whose sums are not sure: their largest score.
@@ -266,13 +267,14 @@ class SoftmaxRows {
         block_.template pack_items<Product>(work, problem_.rows.row(j), m);
         for (int64_t p = 0; p < panels; ++p) {
           float* top = tops + p * kPanel;
-          block_.template scores<Product>(
-              work.along, m, p, [&](int64_t i, const Vec(&sum)[kTileVectors]) __attribute__((always_inline)) {
-                const Vec b = broadcast(problem_.bias != nullptr ? problem_.bias[j + i] : 0.0f);
-                for (int v = 0; v < kTileVectors; ++v) {
-                  store(top + v * kLanes, max(sum[v] + b, load(top + v * kLanes)));
-                }
-              });
+          block_.template scores<Product>(work.along, m, p, work.tile,
+                                          [&](int64_t i, const Vec(&sum)[kTileVectors]) __attribute__((always_inline)) {
+                                            const Vec b =
+                                                broadcast(problem_.bias != nullptr ? problem_.bias[j + i] : 0.0f);
+                                            for (int v = 0; v < kTileVectors; ++v) {
+                                              store(top + v * kLanes, max(sum[v] + b, load(top + v * kLanes)));
+                                            }
+                                          });
         }
       });
     });
@@ -289,15 +291,16 @@ class SoftmaxRows {
   // Rows of dtable and dbias by slots, then dh from the slots' shares.
   void second(const int64_t* rows, int64_t n, bool first) {
     const int64_t d = problem_.h.d, dp = block_.dp(), panels = (n + kPanel - 1) / kPanel;
+    const int64_t apart = problem_.rows.n * (kPanel / Product::kPair);  // from a panel's kept scores to the next's
     block_.for_slots([&](int64_t slot) {
       auto work = block_.template scratch<Product>();
       block_.for_tiles(slot, [&](int64_t j, int64_t m) {
         std::fill_n(work.drows, m * dp, 0.0f);
-        ask(j + m, problem_.drows, d);
-        if (keep_) ask(j + m, kept_, kPanel / Product::kPair);
         if (!keep_) block_.template pack_items<Product>(work, problem_.rows.row(j), m);
         for (int64_t p = 0; p < panels; ++p) {
+          ask(j + m, p, panels, problem_.drows, d);
           Word* u = keep_ ? kept(p, j) : nullptr;
+          if (keep_) ask(j + m, 0, 1, kept(p, 0), kPanel / Product::kPair);
           if (!keep_) {
             float* tile = Product::tile(work, nullptr);
             alignas(64) float unused[kPanel] = {};
@@ -305,7 +308,7 @@ class SoftmaxRows {
             if (!shifted_) tile_exp<false>(tile, work.along, j, m, p, unused);
             u = Product::by_rows(work, tile, m);
           }
-          block_.template add_rows<Product>(work.drows, u, p, m);
+          if (!keep_) block_.template add_rows<Product>(work.drows, u, p, m);
           if (problem_.dbias != nullptr) {
             for (int64_t i = 0; i < m; ++i) {
               const float sum = Product::weighted(u + i * (kPanel / Product::kPair), factor_ + p * kPanel);
@@ -314,6 +317,7 @@ class SoftmaxRows {
             }
           }
         }
+        if (keep_) block_.template add_rows<Product>(work.drows, kept(0, j), 0, m, panels, apart);
         block_.write(problem_.drows + j * d, work.drows, m, first);
       });
       targets(rows, n, block_.begin(slot), block_.begin(slot + 1));
@@ -352,7 +356,7 @@ class SoftmaxRows {
   static constexpr int64_t kBlockPanels = 1;  // panels of a block: what is kept competes with the tables for L3
   static constexpr int64_t kKeptWords = int64_t{1} << 22;  // words of scores that are kept at once: half of L3
   // Where rows are wide, going through the table once per block costs more than scores that come back from memory.
-  static constexpr int64_t kWide = 256, kWidePanels = 8, kWideKeptWords = int64_t{1} << 25;
+  static constexpr int64_t kWidePanels = 8, kWideKeptWords = int64_t{1} << 25;
   const ScoreProblem& problem_;
   LossBlock block_;
   int n_threads_;

@@ -31,6 +31,12 @@ CsrVerdict validate_csr(Csr matrix, int64_t nnz, int n_threads);
 template <class Device>
 void csr_transpose(int64_t* t_row_ptr, int32_t* t_col_idx, float* t_values, Csr matrix, int n_threads);
 
+// col_idx and values (or null) = rows of another matrix behind each other: row r, entries [row_ptr[r], row_ptr[r + 1]),
+// is what begins at entry starts[r] there. Overwrites. Deterministic.
+template <class Device>
+void csr_take_rows(int32_t* col_idx, float* values, const int64_t* row_ptr, const int64_t* starts, int64_t n_rows,
+                   const int32_t* from_col_idx, const float* from_values, int n_threads);
+
 // n coordinates (rows[j], cols[j], values[j]) in any order.
 struct Coo {
   const int32_t* rows;

@@ -267,3 +267,20 @@ def csr_from_coo(
     if duplicates == 3 and len(repeated):
         return -1 - int(repeated.min())
     return int(_compact(row_ptr, col_idx, values, source, lengths)) if len(repeated) else len(rows)
+
+
+@serial
+def _take_rows(col_idx: I32, values: F32, row_ptr: I64, starts: I64, from_col_idx: I32, from_values: F32) -> None:
+    for r in range(len(starts)):
+        shift = starts[r] - row_ptr[r]
+        for e in range(row_ptr[r], row_ptr[r + 1]):
+            col_idx[e] = from_col_idx[e + shift]
+            if len(from_values):
+                values[e] = from_values[e + shift]
+
+
+def csr_take_rows(
+    col_idx: I32, values: F32, row_ptr: I64, starts: I64, from_col_idx: I32, from_values: F32, n_threads: int
+) -> None:
+    """Row r, entries row_ptr[r] to row_ptr[r + 1], is what begins at entry starts[r] of another matrix."""
+    _take_rows(col_idx, values, *inputs(row_ptr, starts, from_col_idx, from_values))

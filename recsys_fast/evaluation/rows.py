@@ -9,18 +9,14 @@ from numpy.typing import NDArray
 
 from recsys_fast.errors import message
 from recsys_fast.ops import Csr
+from recsys_fast.ops.csr import rows_unchecked
 
 
 def take_rows(csr: Csr, rows: NDArray[np.int32]) -> Csr:
     """Return the matrix of the given rows in that order; ``csr`` itself where those are all of its rows."""
     if len(rows) == csr.n_rows and np.array_equal(rows, np.arange(csr.n_rows)):
         return csr
-    starts = csr.row_ptr[rows]
-    lengths = csr.row_ptr[rows.astype(np.int64) + 1] - starts
-    row_ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    entries = np.repeat(starts - row_ptr[:-1], lengths) + np.arange(row_ptr[-1])
-    values = None if csr.values is None else csr.values[entries]
-    return Csr(row_ptr, csr.col_idx[entries], values, len(rows), csr.n_cols)
+    return rows_unchecked(csr, rows)
 
 
 def row_of_entry(csr: Csr) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recsys_fast import ops
 from recsys_fast.errors import message
 from recsys_fast.ops import Csr
+from recsys_fast.ops.csr import rows_unchecked
 
 
 def check_ids(ids: Any, bound: int, name: str, mend: str | None = None) -> tuple[NDArray[np.int32], bool]:
@@ -126,14 +127,7 @@ def take_rows(csr: Csr, rows: NDArray[np.integer[Any]]) -> Csr:
         values = None if csr.values is None else csr.values[begin:end]
         row_ptr = csr.row_ptr[run.start : run.stop + 1] - begin
         return Csr(row_ptr, csr.col_idx[begin:end], values, len(rows), csr.n_cols)
-    starts = csr.row_ptr[rows]
-    lengths = csr.row_ptr[rows.astype(np.int64) + 1] - starts
-    row_ptr = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(lengths, out=row_ptr[1:])
-    entries = np.repeat(starts - row_ptr[:-1], lengths)
-    entries += np.arange(row_ptr[-1])
-    values = None if csr.values is None else csr.values[entries]
-    return Csr(row_ptr, csr.col_idx[entries], values, len(rows), csr.n_cols)
+    return rows_unchecked(csr, rows)
 
 
 def replace_rows(csr: Csr, ids: NDArray[np.int32], rows: Csr) -> Csr:

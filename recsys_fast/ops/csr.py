@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys_fast import backend
 from recsys_fast.errors import message
+from recsys_fast.ops.arguments import as_indices
 
 _INT32_MAX = 2**31 - 1
 _DUPLICATES = {"sum": 0, "max": 1, "last": 2, "error": 3}
@@ -245,6 +246,52 @@ def csr_transpose(matrix: Csr, name: str = "matrix", *, device: str = "auto", n_
     backend.get(device).csr_transpose(
         out.row_ptr, out.col_idx, out.or_empty(),
         matrix.row_ptr, matrix.col_idx, matrix.or_empty(), matrix.n_cols, backend.resolve_threads(n_threads),
+    )  # fmt: skip
+    return out
+
+
+def csr_take_rows(
+    matrix: Csr,
+    rows: ArrayLike,
+    name: str = "matrix",
+    *,
+    device: str = "auto",
+    n_threads: int | None = None,
+) -> Csr:
+    """Return the matrix of some rows, in their order.
+
+    Args:
+        matrix: ``(n_rows, n_cols)``; validated first.
+        rows: ``(n,)`` integers, repeats allowed.
+        name: what error messages call the matrix.
+        device: backend.
+        n_threads: number of threads; the result does not depend on it.
+
+    Returns:
+        ``(n, n_cols)`` with new arrays; values None where the input's are.
+
+    Raises:
+        TypeError: ``rows`` are not integers.
+        ValueError: a defect of the matrix, or more than one dimension.
+        IndexError: a row that the matrix does not have.
+    """
+    validate_csr(matrix, name, device=device, n_threads=n_threads)
+    checked = _vector(rows, "rows", "iu", "an integer dtype")
+    return rows_unchecked(matrix, as_indices(checked, "rows", 0, matrix.n_rows), device, n_threads)
+
+
+def rows_unchecked(matrix: Csr, rows: NDArray[Any], device: str = "auto", n_threads: int | None = None) -> Csr:
+    """Return what ``csr_take_rows`` does, of a matrix and of rows that have been checked."""
+    place = rows.astype(np.int64, copy=False)
+    starts = matrix.row_ptr[place]
+    row_ptr = np.zeros(len(place) + 1, np.int64)
+    np.cumsum(matrix.row_ptr[place + 1] - starts, out=row_ptr[1:])
+    nnz = int(row_ptr[-1])
+    values = None if matrix.values is None else np.empty(nnz, np.float32)
+    out = Csr(row_ptr, np.empty(nnz, np.int32), values, len(place), matrix.n_cols)
+    backend.get(device).csr_take_rows(
+        out.col_idx, out.or_empty(), out.row_ptr, starts, matrix.col_idx, matrix.or_empty(),
+        backend.resolve_threads(n_threads),
     )  # fmt: skip
     return out
 

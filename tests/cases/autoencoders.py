@@ -59,6 +59,7 @@ CASES = [
     Case("width 70", 150, 333, 70, most=30),
     Case("long rows", 7, 1200, 33, most=400, valued=False),
     Case("wide", 70, 90, 300, most=12),
+    Case("many wide columns", 200, 2000, 270, most=12),
 ]
 
 

@@ -101,6 +101,15 @@ def test_rows_hold_the_same_draws(seed: int, epoch: int, sample: int, first: int
         assert rows[1, j] == reference_draw(seed, epoch, 5, 3 + j)
 
 
+@pytest.mark.parametrize("first", [8, 9])
+def test_rows_of_a_block_hold_the_same_draws(first: int, device: str) -> None:
+    samples = np.arange(70) ** 5  # more than vectors hold, and some left over
+    starts = first + 4 * (np.arange(70) % 3)
+    rows = ops.philox_rows(samples, 4, first=starts, seed=9, epoch=2, device=device)
+    for i in (0, 15, 16, 40, 69):
+        assert rows[i].tolist() == [reference_draw(9, 2, int(samples[i]), int(starts[i]) + j) for j in range(4)]
+
+
 def test_rows_know_no_threads(device: str) -> None:
     one = ops.philox_rows(np.arange(300), 777, first=2, seed=7, device=device, n_threads=1)
     np.testing.assert_array_equal(one, ops.philox_rows(np.arange(300), 777, first=2, seed=7, n_threads=3))

@@ -307,6 +307,32 @@ def test_canonical_form_keeps_values_none_unless_it_has_to_count(device: str) ->
     assert triples(ops.as_csr(twice, device=device)) == [(0, 0, 1.0), (0, 2, 2.0)]
 
 
+@pytest.mark.parametrize("name", ["random", "many entries"])
+def test_rows_are_taken_in_any_order(name: str, device: str) -> None:
+    csr = ALL[name]
+    rows = np.random.default_rng(0).integers(0, csr.n_rows, 2 * csr.n_rows)
+    entries = [np.arange(*csr.row_ptr[r : r + 2]) for r in rows]
+    expected = Csr(
+        np.cumsum([0, *map(len, entries)]), csr.col_idx[np.concatenate(entries)],
+        csr.or_empty()[np.concatenate(entries)], len(rows), csr.n_cols,
+    )  # fmt: skip
+    for n_threads in THREADS:
+        assert_same(ops.csr_take_rows(csr, rows, device=device, n_threads=n_threads), expected)
+    unit = csr._replace(values=None)
+    assert_same(ops.csr_take_rows(unit, rows, device=device), expected._replace(values=None))
+    none = ops.csr_take_rows(csr, [], device=device)
+    assert none.shape == (0, csr.n_cols)
+    assert none.nnz == 0
+    for bad, error, text in (
+        ([0, csr.n_rows], IndexError, r"rows\[1\]: got"),
+        ([-1], IndexError, r"rows\[0\]: got -1"),
+        ([0.5], TypeError, "dtype of rows"),
+        ([[0]], ValueError, "dimensions of rows"),
+    ):
+        with pytest.raises(error, match=text):
+            ops.csr_take_rows(csr, bad, device=device)
+
+
 def test_dense_and_other_things_are_refused() -> None:
     for thing in (np.eye(3), [[1, 2]], None, "matrix"):
         with pytest.raises(TypeError, match=r"expected a sparse matrix\. Pass scipy"):

@@ -13,7 +13,7 @@ import pytest
 
 import recsys_fast as rf
 from benchmarks import harness
-from benchmarks.models import bench_sequence
+from benchmarks.models import bench_sequence, session_quality
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -109,3 +109,20 @@ def test_sequence_contestants_start_alike(
         measured = name not in ("caser", "nextitnet") or key == "recsys_fast"
         assert ("ndcg@10" in figure.quality) == measured
         assert np.isfinite(figure.quality["loss"])
+
+
+def test_every_event_of_a_session_is_measured() -> None:
+    train = rf.Sequences([[0, 1, 2, 3], [2, 3, 4], [4, 0], [1, 5]], n_items=8)
+    test = rf.Sequences([[0, 7, 1, 2], [6], [3, 4, 4], [7, 6, 5], []], n_items=8)
+    model = rf.GRU4Rec(4, n_negatives=4, n_epochs=2, random_state=0).fit(train)
+    assert [row.tolist() for row in session_quality.known_only(test, train)] == [[0, 1, 2], [], [3, 4, 4], [5], []]
+    found = session_quality.measure(model, train, test)
+    for suffix, sessions in (("", [[0, 1, 2], [3, 4, 4]]), (", all", [[0, 7, 1, 2], [3, 4, 4], [7, 6, 5]])):
+        ranks = []
+        for session in sessions:
+            for place in range(1, len(session)):
+                scores = (model.encode([session[:place]]) @ model.item_factors_.T)[0]
+                target = scores[session[place]]
+                ranks.append(1 + int((scores > target).sum()) + int((scores[: session[place]] == target).sum()))
+        assert found[f"recall@20{suffix}"] == 1
+        assert found[f"mrr@20{suffix}"] == pytest.approx(np.mean(1 / np.array(ranks)))

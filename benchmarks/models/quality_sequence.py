@@ -3,36 +3,41 @@
 The epoch is chosen on the validation items (NDCG@10, patience 10); the test items are looked at once per seed, with the
 validation item as part of the history. Beside each mean stands the published figure of the S3-Rec repository.
 
+On session sets (diginetica, yoochoose-1-64) models train for a fixed number of epochs, and every
+event of the test sessions is predicted from those before it: Recall@20 and MRR@20, as in ``session_quality``.
+
+python -m benchmarks.models.quality_sequence --data diginetica --models gru4rec --seeds 1 --save quality_diginetica
 python -m benchmarks.models.quality_sequence --data beauty --models sasrec gru4rec --seeds 3 --save quality_beauty
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import recsys_fast as rf
 from benchmarks import harness
+from benchmarks.models import session_quality
 
 # HR@10, NDCG@10 in the S3-Rec repository.
 PUBLISHED = {
     "beauty": {
-        "gru4rec": (0.0283, 0.0137),
-        "caser": (0.0347, 0.0176),
-        "sasrec": (0.0605, 0.0318),
-        "bert4rec": (0.0347, 0.0170),
+        "gru4rec": {"hr@10": 0.0283, "ndcg@10": 0.0137},
+        "caser": {"hr@10": 0.0347, "ndcg@10": 0.0176},
+        "sasrec": {"hr@10": 0.0605, "ndcg@10": 0.0318},
+        "bert4rec": {"hr@10": 0.0347, "ndcg@10": 0.0170},
     },
     "toys": {
-        "gru4rec": (0.0176, 0.0084),
-        "caser": (0.0270, 0.0141),
-        "sasrec": (0.0675, 0.0374),
-        "bert4rec": (0.0203, 0.0099),
+        "gru4rec": {"hr@10": 0.0176, "ndcg@10": 0.0084},
+        "caser": {"hr@10": 0.0270, "ndcg@10": 0.0141},
+        "sasrec": {"hr@10": 0.0675, "ndcg@10": 0.0374},
+        "bert4rec": {"hr@10": 0.0203, "ndcg@10": 0.0099},
     },
     "yelp": {
-        "gru4rec": (0.0263, 0.0134),
-        "caser": (0.0253, 0.0129),
-        "sasrec": (0.0274, 0.0136),
-        "bert4rec": (0.0090, 0.0045),
+        "gru4rec": {"hr@10": 0.0263, "ndcg@10": 0.0134},
+        "caser": {"hr@10": 0.0253, "ndcg@10": 0.0129},
+        "sasrec": {"hr@10": 0.0274, "ndcg@10": 0.0136},
+        "bert4rec": {"hr@10": 0.0090, "ndcg@10": 0.0045},
     },
 }
 
@@ -64,45 +69,65 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def fit(name: str, data: Any, seed: int, options: Any) -> tuple[Any, float, float]:
-    """Return the model at its best epoch on the validation items, what it reached there, and the seconds."""
-    kind, parameters = SETTINGS[name]
-    train, valid, _ = data
+class Outcome(NamedTuple):
+    """A trained model's metrics by name, the seconds of its fit, and what to say of how it was chosen."""
+
+    found: dict[str, float]
+    seconds: float
+    chosen: str
+
+
+def leave_one_out(model: Any, data: Any, options: Any) -> Outcome:
+    """Train until the validation items are ranked best, and measure the test items."""
+    train, valid, test = rf.splits.leave_one_out(data.sequences)
     stopping = rf.EarlyStopping("ndcg@10", patience=options.patience)
-    model = getattr(rf, kind)(random_state=seed, n_threads=options.threads, **parameters)
-    model.set_params(**dict(options.set))
-    if options.epochs:
-        model.set_params(n_epochs=options.epochs)
     start = time.perf_counter()
     model.fit(train, eval_set=valid, callbacks=[stopping], verbose=options.verbose)
-    return model, max(model.history_["ndcg@10"]), time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    measured = rf.evaluation.evaluate(model, rf.splits.join(train, valid), test, ("hit_rate", "ndcg"), (10,))
+    best = f"valid ndcg@10 {max(model.history_['ndcg@10']):.4f}  best epoch {model.n_epochs_}"
+    return Outcome({"hr@10": measured["hit_rate@10"], "ndcg@10": measured["ndcg@10"]}, seconds, best)
+
+
+def next_events(model: Any, data: Any, options: Any) -> Outcome:
+    """Train for the given number of epochs, and measure every event of the test sessions."""
+    start = time.perf_counter()
+    model.fit(data.sequences, verbose=options.verbose)
+    seconds = time.perf_counter() - start
+    found = session_quality.measure(model, data.sequences, data.test_sequences)
+    return Outcome(found, seconds, f"{model.n_epochs_} epochs")
 
 
 def main() -> None:
     parser = harness.arguments(__doc__, data="beauty")
-    parser.add_argument("--models", nargs="+", choices=sorted(SETTINGS), default=["sasrec"])
+    names = sorted({*SETTINGS, *(name for own in session_quality.SETTINGS.values() for name in own)})
+    parser.add_argument("--models", nargs="+", choices=names, default=["sasrec"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="at most; as in the settings where not given")
     parser.add_argument("--patience", type=int, default=10)
     parser.add_argument("--set", nargs="*", type=harness.setting, default=[], metavar="NAME=VALUE")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
-    data = rf.splits.leave_one_out(rf.datasets.load(options.data).sequences)
-    train, valid, test = data
+    data = rf.datasets.load(options.data)
+    settings = SETTINGS | session_quality.SETTINGS.get(options.data, {})
+    if missing := sorted(set(options.models) - set(settings)):
+        parser.error(f"no parameters of {', '.join(missing)} on {options.data}")
+    run = leave_one_out if data.test_sequences is None else next_events
     report = harness.Report(options)
     for name in options.models:
-        found, spent = [], []
+        kind, parameters = settings[name]
+        outcomes = []
         for seed in range(options.seeds):
-            model, best, seconds = fit(name, data, seed, options)
-            measured = rf.evaluation.evaluate(model, rf.splits.join(train, valid), test, ("hit_rate", "ndcg"), (10,))
-            found.append({"hr@10": measured["hit_rate@10"], "ndcg@10": measured["ndcg@10"]})
-            spent.append(seconds)
-            chosen = f"  valid ndcg@10 {best:.4f}  best epoch {model.n_epochs_}"
-            print(harness.seed_line(name, seed, found[-1], seconds) + chosen, flush=True)
-        published = PUBLISHED.get(options.data, {}).get(name)
-        figure = harness.over_seeds(
-            found, spent, dict(zip(("hr@10", "ndcg@10"), published, strict=True)) if published else None
-        )
+            model = getattr(rf, kind)(random_state=seed, n_threads=options.threads, **parameters)
+            model.set_params(**dict(options.set))
+            if options.epochs:
+                model.set_params(n_epochs=options.epochs)
+            outcome = run(model, data, options)
+            outcomes.append(outcome)
+            line = harness.seed_line(name, seed, outcome.found, outcome.seconds)
+            print(f"{line}  {outcome.chosen}", flush=True)
+        published = (PUBLISHED | session_quality.PUBLISHED).get(options.data, {}).get(name)
+        figure = harness.over_seeds([one.found for one in outcomes], [one.seconds for one in outcomes], published)
         report.add(name, {"recsys_fast": figure}, f"{options.seeds} seeds, seconds of a whole fit")
     report.finish()
 

@@ -189,7 +189,12 @@ class Block(ABC):
 
     ``connect`` gives it its memory. Gradients are overwritten by ``backward``, not added to. Blocks are written once
     for all backends.
+
+    Attributes:
+        frozen: whether no optimizer moves the parameters; set before the block goes into a ``ParameterSet``.
     """
+
+    frozen: bool = False
 
     runtime: Runtime
     values: dict[str, Array]
@@ -227,6 +232,7 @@ class ParameterSet:
     Attributes:
         values, gradients: ``(n,)``, every block's parameters behind each other.
         names: "block.parameter" in this order.
+        trained: slices of them that belong to blocks that are not frozen; none is empty.
     """
 
     def __init__(self, blocks: dict[str, Block], runtime: Runtime) -> None:
@@ -242,6 +248,7 @@ class ParameterSet:
             self._views[name] = self.values[at : at + size].reshape(spec.shape)
             gradient_views[name] = self.gradients[at : at + size].reshape(spec.shape)
             at += size
+        self.trained = _trained(blocks)
         for k, (name, block) in enumerate(blocks.items()):
             own = [p.name for p in block.parameters()]
             values = {p: self._views[f"{name}.{p}"] for p in own}
@@ -266,3 +273,16 @@ def address(array: Any) -> int:
     """Return where an array begins, in host memory or on a device."""
     interface = array.__cuda_array_interface__ if on_device(array) else array.__array_interface__
     return int(interface["data"][0])
+
+
+def _trained(blocks: dict[str, Block]) -> list[slice]:
+    """Return where the parameters of blocks that are not frozen lie among those of all; neighbours are one slice."""
+    found: list[slice] = []
+    end = 0
+    for block in blocks.values():
+        begin, end = end, end + sum(int(np.prod(p.shape, dtype=np.int64)) for p in block.parameters())
+        if begin == end or block.frozen:
+            continue
+        joined = bool(found) and found[-1].stop == begin
+        found.append(slice(found.pop().start if joined else begin, end))
+    return found

@@ -84,7 +84,7 @@ class ItemTable:
         self.bias_value, self.frozen = bias_value, frozen
         self.weight_decay: float | None = None
         if not isinstance(init, str):
-            _check_init(init, n_rows, d)
+            check_init(init, n_rows, d)
 
     def connect(self, runtime: Runtime, site: int) -> None:
         """Take over where to compute, and the number of the first of eight random masks; allocate the table."""
@@ -331,13 +331,14 @@ class ItemTable:
         return self.runtime.take(self, name, shape)
 
 
-def _check_init(init: Array, n_rows: int, d: int) -> None:
+def check_init(init: Array, n_rows: int, d: int) -> None:
     """Raise ValueError unless these are values that a table can start from."""
     if init.shape != (n_rows, d) or init.dtype.kind not in "fiu":
         raise ValueError(message("init of a table", f"{init.dtype} {init.shape}", f"numbers ({n_rows}, {d})"))
-    wrong = np.flatnonzero(~np.isfinite(init).all(axis=1))
+    with np.errstate(over="ignore"):
+        wrong = np.flatnonzero(~np.isfinite(init.astype(np.float32)).all(axis=1))
     if len(wrong):
-        raise ValueError(message(f"init of row {int(wrong[0])}", "inf or NaN", "finite numbers"))
+        raise ValueError(message(f"init of row {int(wrong[0])}", "inf or NaN", "finite float32 numbers"))
 
 
 class Embedding(Block):

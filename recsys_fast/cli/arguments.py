@@ -14,6 +14,8 @@ _EPILOG = """examples:
   recsys-fast evaluate als.safetensors --data gowalla --metrics recall@20,ndcg@20 --json
   recsys-fast recommend als.safetensors --users 0,1,2 -n 10 --format csv
   recsys-fast recommend als.safetensors --history 12,7,99
+  recsys-fast fit fm --data frappe --set n_factors=8 --out fm.safetensors
+  recsys-fast evaluate fm.safetensors --data frappe --metrics auc,log_loss --json
 """
 
 
@@ -47,7 +49,7 @@ def _data(required: bool) -> _Parser:
         "--data",
         required=required,
         metavar="NAME|FILE",
-        help="a data set's name, or a .csv, .tsv, .parquet or .npz file",
+        help="a data set's name, or a .csv, .tsv, .parquet or .npz file; models of rows: libsvm or libffm text",
     )
     group.add_argument(
         "--split",
@@ -68,6 +70,10 @@ def _data(required: bool) -> _Parser:
     columns.add_argument(
         "--duplicates", default="sum", choices=("sum", "max", "last", "error"), help="of a pair; default sum"
     )
+    rows = parser.add_argument_group("a file of rows, for models of rows (fm, ffm, deepfm, widedeep, featuremlp)")
+    rows.add_argument("--layout", choices=("libsvm", "libffm"), help="of its text; default: as its first entry looks")
+    rows.add_argument("--one-based", action="store_true", help="features of a libsvm file are numbered from 1")
+    rows.add_argument("--n-features", type=int, metavar="N", help="number of features; default: as many as occur")
     return parser
 
 
@@ -93,20 +99,22 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     fit = add("fit", "train a model and save it", _data(True), _machine())
-    fit.add_argument("model", metavar="MODEL", help="such as als, bpr or ease, in any case; a wrong name lists all")
+    fit.add_argument("model", metavar="MODEL", help="such as als, sasrec or fm, in any case; a wrong name lists all")
     fit.add_argument("--out", required=True, metavar="FILE", help="model file to write (safetensors layout)")
     fit.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the model; may be repeated"
     )
     fit.add_argument("--config", metavar="FILE", help="TOML file of parameters; --set wins over it")
 
-    evaluate = add("evaluate", "compute ranking or rating metrics of a saved model", _data(True), _machine())
+    evaluate = add(
+        "evaluate", "compute ranking, rating or prediction metrics of a saved model", _data(True), _machine()
+    )
     evaluate.add_argument("model_file", metavar="MODEL_FILE")
     evaluate.add_argument(
         "--metrics",
-        default="recall@20,ndcg@20",
         metavar="LIST",
-        help="such as ndcg@10,map@10,auc; default recall@20,ndcg@20",
+        help="such as ndcg@10,map@10,auc; default recall@20,ndcg@20; models of rows: log_loss, auc, rmse, mae, "
+        "accuracy or group_auc, default as their loss",
     )
     evaluate.add_argument(
         "--negatives",
@@ -114,7 +122,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="rank the test items among N sampled items, or the set's own; default: all",
     )
     evaluate.add_argument("--keep-seen", action="store_true", help="rank items of the user's history too")
-    evaluate.add_argument("--unknown", default="error", choices=("error", "drop"), help="ids the model does not know")
+    evaluate.add_argument(
+        "--unknown", default="error", choices=("error", "drop"), help="ids or features it does not know"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
     recommend = add("recommend", "print the best items for users of a saved model", _machine())

@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recsys_fast.cli import output, sequence_sources, sources
+from recsys_fast.cli import output, row_sources, sequence_sources, sources
+from recsys_fast.cli.parameters import fits_rows, fits_sequences
 from recsys_fast.cli.progress import note, visible, working
-from recsys_fast.errors import message
+from recsys_fast.errors import NotSupportedError, message
+
+_RANKING = ("recall@20", "ndcg@20")  # metrics, unless others are asked for
 
 
 def fit(args: argparse.Namespace) -> None:
     """Train a model on the training part of the data and save it."""
-    from recsys_fast.cli.parameters import fits_sequences, model_class, parse_parameters
+    from recsys_fast.cli.parameters import model_class, parse_parameters
     from recsys_fast.training import ProgressBar
 
     chosen = model_class(args.model)
@@ -27,10 +30,11 @@ def fit(args: argparse.Namespace) -> None:
     if "random_state" in chosen._defaults():
         defaults["random_state"] = 0  # the same command gives the same model
     model = chosen(**{**defaults, **params})
-    data: Any = sequence_sources.read(args) if fits_sequences(chosen) else sources.read(args)
+    data = _read(model, args)
+    given, options = data.train.arguments(model) if fits_rows(model) else ((data.train,), {})
     note(f"{data.name}: training on {data.train}", args.quiet)
     begin = time.perf_counter()
-    model.fit(data.train, callbacks=[ProgressBar()] if visible(args.quiet) else [])
+    model.fit(*given, callbacks=[ProgressBar()] if visible(args.quiet) else [], **options)
     seconds = time.perf_counter() - begin
     loss = model.history_.get("loss")
     reached = f", loss {loss[-1]:.6g}" if loss else ""
@@ -40,15 +44,19 @@ def fit(args: argparse.Namespace) -> None:
     note(f"wrote {args.out}", args.quiet)
 
 
+def _read(model: Any, args: argparse.Namespace, *known: Any) -> Any:
+    """Return what ``--data`` names as a model takes it; ``known`` is what a fitted one expects of the data."""
+    if fits_rows(model):
+        return row_sources.read(args, *known)
+    sources.refuse(args, sources.ROWS, "models of rows, such as fm")
+    return (sequence_sources if fits_sequences(model) else sources).read(args, *known)
+
+
 def _load(args: argparse.Namespace) -> Any:
-    from recsys_fast.models.base import Recommender
     from recsys_fast.models.files import load
 
     with working(f"reading {args.model_file}", args.quiet):
         model: Any = load(args.model_file, None, args.device)
-    if not isinstance(model, Recommender):
-        name = type(model).__name__
-        raise ValueError(message(args.model_file, f"a model of rows ({name})", "one of users and items", "use Python"))
     return model.set_params(n_threads=args.threads)
 
 
@@ -67,26 +75,65 @@ def _negatives(args: argparse.Namespace, given: Any) -> Any:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate a saved model on the test part of the data; a file without ``--split`` is a test set as a whole."""
-    from recsys_fast.cli.parameters import fits_sequences
     from recsys_fast.evaluation import evaluate as compute
+    from recsys_fast.evaluation.names import RATING_METRICS
 
-    wanted = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
     model = _load(args)
-    maps = (model.user_ids_, model.item_ids_, args.unknown)
-    data: Any
-    if fits_sequences(model):
-        data = sequence_sources.read(args, *maps)
-        known = model.training_sequences_ if data.history is None else data.history
-    else:
-        data, known = sources.read(args, *maps), model.training_matrix_
+    given = args.metrics
+    wanted = None if given is None else [name.strip().lower() for name in given.split(",") if name.strip()]
+    if fits_rows(model):
+        _evaluate_rows(args, model, wanted)
+        return
+    _check_use(args, model)
+    data = _read(model, args, model.user_ids_, model.item_ids_, args.unknown)
+    known = getattr(data, "history", None)
+    if known is None:
+        known = model.training_sequences_ if fits_sequences(model) else model.training_matrix_
     test = data.train if data.test is None else data.test
+    metrics = _RANKING if wanted is None else wanted
+    if getattr(test, "values", None) is None:
+        for name in RATING_METRICS:
+            if name in metrics:
+                mend = "name the column that holds them with --value"
+                raise ValueError(message(f"{name} of {data.name}", "entries without ratings", "ratings", mend))
     options: dict[str, Any] = {"negatives": _negatives(args, data.negatives), "filter_seen": not args.keep_seen}
     with working("evaluating", args.quiet):
-        report = compute(model, known, test, wanted, seed=args.seed, n_threads=args.threads, **options)
+        report = compute(model, known, test, metrics, seed=args.seed, n_threads=args.threads, **options)
     if args.json:
         print(report.to_json())
     else:
         print(report)
+
+
+def _evaluate_rows(args: argparse.Namespace, model: Any, wanted: list[str] | None) -> None:
+    """Evaluate a model of rows: its predictions, against the targets of the test part."""
+    from recsys_fast import __version__
+    from recsys_fast.evaluation.row_metrics import ROW_METRICS, check_row_metrics
+    from recsys_fast.models import evaluate_rows
+
+    sources.refuse(args, ("negatives", "keep_seen"), "models of users and items", "nothing is ranked here")
+    if wanted is not None:
+        if not wanted:
+            raise ValueError(message("--metrics", repr(args.metrics), "one of " + ", ".join(ROW_METRICS)))
+        check_row_metrics(wanted)
+    data = _read(model, args, model.n_features_in_)
+    rows = data.train if data.test is None else data.test
+    with working("evaluating", args.quiet):
+        found = evaluate_rows(model, rows.matrix, rows.targets, wanted, groups=rows.groups)
+    if args.json:
+        output.write_json({"metrics": found, "n_rows": rows.matrix.n_rows, "version": __version__})
+    else:
+        print(output.table(("metric", "value"), list(found.items())))
+        print(f"\n{rows.matrix.n_rows} rows of {data.name}; recsys_fast {__version__}")
+
+
+def _check_use(args: argparse.Namespace, model: Any) -> None:
+    """Raise NotSupportedError where a model ranks no items for users."""
+    if hasattr(model, "recommend"):
+        return
+    what = f"{args.model_file} holds {type(model).__name__}, which ranks no items for users"
+    mend = "evaluate it, or call predict in Python" if fits_rows(model) else "use it from Python"
+    raise NotSupportedError(message(what, mend=mend))
 
 
 def _raw_users(text: str, id_map: Any, n_users: int) -> Any:
@@ -129,6 +176,7 @@ def _histories(texts: list[str], item_ids: Any, n_items: int) -> Any:
 def recommend(args: argparse.Namespace) -> None:
     """Print the best items for users, or for histories, by raw ids where the model knows them."""
     model = _load(args)
+    _check_use(args, model)
     item_ids, dense, given = model.item_ids_, None, None
     if args.history:
         given = _histories(args.history, item_ids, model.training_matrix_.n_cols)

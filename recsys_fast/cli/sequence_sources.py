@@ -37,9 +37,7 @@ def read(args: argparse.Namespace, user_ids: Any = None, item_ids: Any = None, u
     if name in datasets.names():
         with working(f"reading {name}", args.quiet):
             return _split_set(datasets.load(name, progress=visible(args.quiet)), args)
-    if not Path(name).is_file():
-        known = ", ".join(datasets.names())
-        raise ValueError(message("--data", repr(name), "a file, or one of " + known))
+    sources.check_file(name)
     how = args.split or "none"
     if how == "random":
         user_ids = None  # the model knows the users that it was trained on, and is tested on the others

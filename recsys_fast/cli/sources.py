@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from recsys_fast.errors import message
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
 _PARQUET = (".parquet", ".pq")
 _PACKED = (".gz", ".bz2")
+
+ROWS = ("layout", "n_features", "one_based")  # options of files of rows
 
 
 class Parts(NamedTuple):
@@ -49,11 +52,26 @@ def read(args: argparse.Namespace, user_ids: Any = None, item_ids: Any = None, u
     if name in datasets.names():
         with working(f"reading {name}", args.quiet):
             return split_set(datasets.load(name, progress=visible(args.quiet)), args)
-    if not Path(name).is_file():
-        known = ", ".join(datasets.names())
-        raise ValueError(message("--data", repr(name), "a file, or one of " + known))
+    check_file(name)
     data = read_file(Path(name), args, user_ids, item_ids, unknown)  # which shows a bar of its own
     return _split(name, _kept(data, args), args.split or "none", args)
+
+
+def check_file(name: str) -> None:
+    """Raise ValueError where ``--data`` is not a file; that it is no data set either is known."""
+    from recsys_fast import datasets
+
+    if not Path(name).is_file():
+        close = difflib.get_close_matches(name, datasets.names(), n=1)
+        hint = f"did you mean {close[0]}?" if close else None
+        raise ValueError(message("--data", repr(name), "a file, or one of " + ", ".join(datasets.names()), hint))
+
+
+def refuse(args: argparse.Namespace, options: tuple[str, ...], expected: str, mend: str | None = None) -> None:
+    """Raise ValueError where one of these options was given, which make sense only for something else."""
+    for option in options:
+        if getattr(args, option) is not None and getattr(args, option) is not False:
+            raise ValueError(message("--" + option.replace("_", "-"), "a value", f"none but for {expected}", mend))
 
 
 def _kept(data: Any, args: argparse.Namespace) -> Any:

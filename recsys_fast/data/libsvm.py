@@ -83,6 +83,28 @@ def iter_libffm(
     return _parts(Path(path), n_features, 0, True, chunk_bytes)
 
 
+def layout_of(path: str | Path) -> str:
+    """Return "libsvm" or "libffm", as the first line with an entry is written; "libsvm" where there is none.
+
+    Raises:
+        ValueError: it is written in neither way.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_CHUNK), b""), 1):
+            head, *entries = line.partition(b"#")[0].split() or [b""]
+            first = next((entry for entry in entries if not entry.startswith(b"qid:")), None)
+            layout = {None: "", 1: "libsvm", 2: "libffm"}.get(None if first is None else first.count(b":"))
+            if layout is None or (head and not _is_number(head)):
+                got = repr(line.strip().decode("utf-8", "replace")[:40])
+                expected = "libsvm (target index:value ...) or libffm (target field:index:value ...)"
+                raise ValueError(message(f"line {number} of {path.name}", got, expected))
+            if layout:
+                return layout
+    return "libsvm"
+
+
 def _parts(path: Path, n_features: int | None, base: int, fielded: bool, chunk_bytes: int) -> Iterator[LabelledRows]:
     if n_features is not None and not 0 <= n_features <= _MOST:
         raise ValueError(message("n_features", n_features, f"0 to {_MOST}"))

@@ -32,6 +32,7 @@ __all__ = [
     "leave_k_out",
     "leave_one_out",
     "random",
+    "random_rows",
     "random_users",
     "temporal",
 ]
@@ -311,6 +312,21 @@ def held_out_users(
     return HeldOut(data.keep(~of_held), data.keep(of_held & ~target), data.keep(target), chosen)
 
 
+def random_rows(n_rows: int, test_fraction: float = 0.2, *, random_state: Any = None) -> NDArray[np.bool_]:
+    """Return which rows, such as those that ``FM`` is trained on, are the test set, ``(n_rows,) bool``.
+
+    Args:
+        n_rows: their number n.
+        test_fraction: ``floor(test_fraction * n + 0.5)`` random rows; ValueError unless between 0 and 1.
+        random_state: seed.
+    """
+    fraction, bits = _fraction("test_fraction", test_fraction), _bits(random_state)
+    order = np.argsort(bits.random_raw(_count("n_rows", n_rows, 0)), kind="stable")
+    in_test = np.zeros(n_rows, bool)
+    in_test[order[: int(np.floor(fraction * n_rows + 0.5))]] = True
+    return in_test
+
+
 def random_users(data: Sequences, test_fraction: float = 0.1, *, random_state: Any = None) -> SequenceSplit:
     """Put random users (or sessions), whole, into the test set; rows of the two parts are different users.
 
@@ -327,11 +343,9 @@ def random_users(data: Sequences, test_fraction: float = 0.1, *, random_state: A
     """
     if not isinstance(data, Sequences):
         raise TypeError(message("data", type(data).__name__, "Sequences", "use held_out_users for Interactions"))
-    fraction, bits = _fraction("test_fraction", test_fraction), _bits(random_state)
     eligible = np.flatnonzero(data.lengths >= 2)
-    order = np.argsort(bits.random_raw(len(eligible)), kind="stable")
     in_test = np.zeros(data.n_users, bool)
-    in_test[eligible[order[: int(np.floor(fraction * len(eligible) + 0.5))]]] = True
+    in_test[eligible] = random_rows(len(eligible), test_fraction, random_state=random_state)
     return sequence_splits.by_rows(data, in_test)
 
 

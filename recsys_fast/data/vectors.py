@@ -236,3 +236,25 @@ def _made(path: str | os.PathLike[str], names: list[Any], values: NDArray[Any]) 
         return Vectors(names, values)
     except (ValueError, TypeError) as error:
         raise ModelFormatError(f"{os.fspath(path)}: {error}") from None
+
+
+def start_values(init: Any, names: IdMap | Iterable[Any], d: int, width: str) -> NDArray[Any]:
+    """Return what a parameter ``init`` means, in the order of a model's items or tokens; its shape is not checked.
+
+    Args:
+        init: an array, ``Aligned``, or ``Vectors``, which are matched to ``names``; names without a vector get a random
+            one of alike columns.
+        names: of the items or tokens, in order.
+        d: length that ``Vectors`` must have.
+        width: the parameter that says so.
+
+    Raises:
+        ValueError: ``Vectors`` of another length, or of none of the names.
+    """
+    if isinstance(init, Aligned):
+        return init.values
+    if not isinstance(init, Vectors):
+        return np.asarray(init)
+    if init.d != d:
+        raise ValueError(message("length of a vector of init", init.d, f"{width}, {d}"))
+    return init.align(names, absent="normal").values

@@ -70,6 +70,7 @@ class AttentionModel(NextItemLoss, SequenceModel):
         if self.stride is not None:
             check_int("stride", self.stride, 1, self.max_len)
         self._augmented()
+        self._check_frozen()
 
     def _augmented(self) -> Augmentation:
         """Return the augmentation that the parameters ask for."""

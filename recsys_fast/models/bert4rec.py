@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class BERT4Rec(AttentionModel):
         activation: as of ``SASRec``; "gelu" as published.
         item_bias: whether items have biases.
         scale_items, init_scale: as of ``SASRec``.
+        init, frozen: as of ``SASRec``.
         optimizer, learning_rate, weight_decay, clip_norm, lazy_moments, warmup_steps, schedule: as of ``SASRec``.
         batch_size: mean number of sequences of a step.
         n_epochs: passes over all sequences, each with other masks.
@@ -90,6 +92,8 @@ class BERT4Rec(AttentionModel):
         item_bias: bool = True,
         scale_items: bool = False,
         init_scale: float = 0.02,
+        init: Any = None,
+        frozen: bool | str | Sequence[str] = False,
         optimizer: str = "adam",
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
@@ -130,6 +134,8 @@ class BERT4Rec(AttentionModel):
         self.item_bias = item_bias
         self.scale_items = scale_items
         self.init_scale = init_scale
+        self.init = init
+        self.frozen = frozen
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -158,7 +164,7 @@ class BERT4Rec(AttentionModel):
 
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
         table = ItemTable(n_items + 1, self.d, bias=self.item_bias, scale=self.init_scale)
-        return [table], self._attention(table, False, self.hidden or 4 * self.d)
+        return self._marked([table], self._attention(table, False, self.hidden or 4 * self.d))
 
     def _batches(self) -> SequenceBatches:
         return SequenceBatches(

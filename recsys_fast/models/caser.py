@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,8 @@ class Caser(NextItemLoss, SequenceModel):
         negative_alpha, shared_negatives, verify_negatives, log_q, calibration, score_regularization: as of ``SASRec``.
         dropout: rate of what goes into the dense layer.
         init_scale: standard deviation of the embeddings' start values; None for 1 / width, as published.
+        init, frozen: as of ``SASRec``; ``init`` fills the embeddings that go in; layers are "inputs", "items" (what
+            comes out), "users", "conv" and "dense".
         optimizer, learning_rate, clip_norm, lazy_moments, warmup_steps, schedule: as of ``SASRec``.
         weight_decay: added to the gradient; with ``lazy_moments`` of the rows of a step only.
         batch_size: windows of a step.
@@ -69,6 +71,8 @@ class Caser(NextItemLoss, SequenceModel):
         Tang, Wang: Personalized Top-N Sequential Recommendation via Convolutional Sequence Embedding, WSDM 2018.
     """
 
+    _init_table: ClassVar[str] = "inputs"
+
     def __init__(
         self,
         d: int = 50,
@@ -88,6 +92,8 @@ class Caser(NextItemLoss, SequenceModel):
         score_regularization: float = 1.0,
         dropout: float = 0.5,
         init_scale: float | None = None,
+        init: Any = None,
+        frozen: bool | str | Sequence[str] = False,
         optimizer: str = "adam",
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-6,
@@ -118,6 +124,8 @@ class Caser(NextItemLoss, SequenceModel):
         self.score_regularization = score_regularization
         self.dropout = dropout
         self.init_scale = init_scale
+        self.init = init
+        self.frozen = frozen
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -171,6 +179,7 @@ class Caser(NextItemLoss, SequenceModel):
         check_float("dropout", self.dropout, 0.0, high=0.99)
         if self.init_scale is not None:
             check_float("init_scale", self.init_scale, 0.0, above=True, high=1e3)
+        self._check_frozen()
 
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
         width = self.d * (1 + self.user_vectors)
@@ -180,11 +189,12 @@ class Caser(NextItemLoss, SequenceModel):
         inputs = ItemTable(n_items, self.d, scale=narrow, name="inputs")
         users = [ItemTable(n_users, self.d, scale=narrow, name="users")] if self.user_vectors else []
         conv = CaserConv(self.d, self.window, self.n_horizontal, self.n_vertical, dropout=self.dropout)
-        return [items, inputs, *users], {
+        blocks: dict[str, Block] = {
             "embedding": Embedding(inputs),
             "conv": conv,
             "dense": Dense(conv.d_out, self.d, "relu"),
         }
+        return self._marked([items, inputs, *users], blocks)
 
     def _make_network(self, runtime: Runtime) -> Network:
         (items, *tables), blocks = self._parts(*self._matrix.shape)

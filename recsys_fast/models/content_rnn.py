@@ -11,7 +11,7 @@ from recsys_fast.blocks.sequence_pool import POOLINGS
 from recsys_fast.data import augmentation as of_sequences
 from recsys_fast.data.images import Augmentation, as_augmentation, as_images
 from recsys_fast.data.token_rows import as_token_rows
-from recsys_fast.data.vectors import Aligned, Vectors
+from recsys_fast.data.vectors import Vectors, start_values
 from recsys_fast.errors import message
 from recsys_fast.models.content_inputs import ContentInput, ContentKind, SeriesInput, TokenInput
 from recsys_fast.models.content_model import ContentModel
@@ -202,18 +202,12 @@ class ContentRNN(ContentModel):
 
     def _start(self, content: Any) -> Any:
         """Return the vectors of all ids that ``init`` says."""
-        if isinstance(self.init, Aligned):
-            return self.init.values
-        if not isinstance(self.init, Vectors):
-            return np.asarray(self.init)
         (n_tokens,), names = content.kind.shape, list(content.names)
-        if not names:
+        if isinstance(self.init, Vectors) and not names:
             mend = "pass TextEncoder.tokens(texts), or vectors.align(words) as init"
             raise ValueError(message("init of named vectors for tokens without names", mend=mend))
-        if self.init.d != self.d_embedding:
-            raise ValueError(message("length of a vector of init", self.init.d, f"d_embedding, {self.d_embedding}"))
         unnamed: list[Any] = [None] * (n_tokens - len(names))  # that of unknown words, and ids that nobody has
-        return self.init.align(names[:n_tokens] + unnamed, absent="normal").values
+        return start_values(self.init, names[:n_tokens] + unnamed, self.d_embedding, "d_embedding")
 
 
 def _is_series(X: Any) -> bool:

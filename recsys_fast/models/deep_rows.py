@@ -46,6 +46,7 @@ class DeepRowModel(NetworkState[RowNetwork], RowModel):
     """Common part of ``DeepFM``, ``WideDeep`` and ``FeatureMLP``; their docstrings describe it."""
 
     _learned: ClassVar[tuple[str, ...]] = ("seed_", "fields_", "n_fields_", "_seen", "_bounds")
+    _fields: ClassVar[str] = "optional"
     _training_only: ClassVar[frozenset[str]] = frozenset((
         "batch_size", "class_weight", "device", "dropout", "hidden_regularization", "init_scale", "learning_rate",
         "n_epochs", "n_threads", "optimizer", "random_state", "regularization",

@@ -60,6 +60,7 @@ class FFM(FactorizationMachine):
     """
 
     _learned: ClassVar[tuple[str, ...]] = (*FactorizationMachine._learned, "fields_", "n_fields_")
+    _fields: ClassVar[str] = "required"
 
     fields_: I32
     n_fields_: int
@@ -280,7 +281,16 @@ def of_columns(X: Any, fields: ArrayLike) -> I32:
     if array.shape != (csr.nnz,):
         expected = f"({csr.n_cols},), one per column, or ({csr.nnz},), one per stored entry"
         raise ValueError(message("shape of fields", array.shape, expected))
-    entries = as_fields(array, csr.nnz)[0]
+    return of_entries(csr, array)
+
+
+def of_entries(csr: Csr, fields: NDArray[Any]) -> I32:
+    """Return the field of each column from that of each entry, ``(nnz,)``; -1 for columns without entries.
+
+    Raises:
+        ValueError: a column has two fields.
+    """
+    entries = as_fields(fields, csr.nnz)[0]
     columns = np.full(csr.n_cols, -1, np.int32)
     columns[csr.col_idx] = entries
     wrong = np.flatnonzero(columns[csr.col_idx] != entries)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +64,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         dropout: rate of the embeddings that go in.
         dropout_hidden: rate behind each layer; with ``session_parallel`` of the states that are carried on, too.
         item_bias: whether items have biases.
+        init, frozen: as of ``SASRec``; the layers are "items" and "recurrent0", ...
         optimizer: "adagrad" as published, "adam", "adamw" or "sgd".
         learning_rate: at its highest.
         momentum: of "adagrad" and "sgd".
@@ -110,6 +111,8 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         dropout: float = 0.0,
         dropout_hidden: float = 0.0,
         item_bias: bool = True,
+        init: Any = None,
+        frozen: bool | str | Sequence[str] = False,
         optimizer: str = "adagrad",
         learning_rate: float = 0.05,
         momentum: float = 0.0,
@@ -143,6 +146,8 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         self.dropout = dropout
         self.dropout_hidden = dropout_hidden
         self.item_bias = item_bias
+        self.init = init
+        self.frozen = frozen
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -176,6 +181,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         check_float("dropout_hidden", self.dropout_hidden, 0.0, high=0.99)
         check_flag("item_bias", self.item_bias)
         check_float("momentum", self.momentum, 0.0, high=0.999)
+        self._check_frozen()
 
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
         bound = math.sqrt(6.0 / (n_items + self.d))
@@ -188,7 +194,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
             )
             if self.dropout_hidden:
                 blocks[f"dropout{k}"] = Dropout(self.dropout_hidden)
-        return [table], blocks
+        return self._marked([table], blocks)
 
     def _optimizer(self) -> Optimizer:
         return Optimizer(

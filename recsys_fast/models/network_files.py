@@ -21,7 +21,7 @@ _MAX_STEPS = 2**32
 
 def pack(model: NetworkState[Any]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the network's arrays by the names of a file, and the plain values."""
-    model._check_unchanged(onwards=True)  # the file's parameters have to be those of its arrays
+    model._check_unchanged(onwards=True, as_trained=True)  # the file's parameters have to be those of its arrays
     arrays, steps = model._held()
     return {f"network.{name}": array for name, array in arrays.items()}, {"seed": model.seed_, "steps": steps}
 

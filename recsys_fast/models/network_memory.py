@@ -25,6 +25,7 @@ def estimate(model: NetworkModel, data: Any) -> dict[str, int]:
     tables, blocks = model._parts(*data.shape)
     learned = 4 * (sum(t.n_rows * (t.d + t.has_bias) for t in tables) + count_parameters(blocks))
     moments = len(model._moments())
+    moved = learned - 4 * sum(t.n_rows * (t.d + t.has_bias) for t in tables if t.frozen)
     n_in, n_out = model._step_rows(data)
     d_in, d_out = tables[min(1, len(tables) - 1)].d, tables[0].d
     # a block keeps about what each of its products makes, its output and two gradients; ids are planned by the tables
@@ -33,8 +34,8 @@ def estimate(model: NetworkModel, data: Any) -> dict[str, int]:
     on_host = {"batches": model._batch_bytes(data), **model._data_bytes(data)}
     parts = {
         "network": learned,
-        "optimizer": moments * learned,
-        "copy": (1 + moments) * learned,
+        "optimizer": moments * moved,
+        "copy": learned + moments * moved,
         "gradients": learned,
         "work": work + work // 4 + model._loss_bytes(n_out, d_out),  # memory that is reused has a quarter to spare
     }

@@ -102,11 +102,17 @@ class NetworkModel(NetworkState[Network], Trainable):
         self._keep_structure()
         network = self._new_network()
         network.initialise(np.random.Generator(np.random.Philox(self.seed_)))
+        self._start_tables(network)
         return self._trainer(network)
+
+    def _start_tables(self, network: Network) -> None:
+        """Give rows of tables other first values than those that were drawn."""
 
     def _resume(self) -> NetworkTrainer:
         self._check_unchanged(onwards=True)
-        return self._trainer(self._restored(*self._held()))
+        trainer = self._trainer(self._restored(*self._held()))
+        self._keep_structure()
+        return trainer
 
     def _trainer(self, network: Network) -> NetworkTrainer:
         """Make this the model's network, and return what trains it as the present parameters say."""
@@ -125,7 +131,7 @@ class NetworkModel(NetworkState[Network], Trainable):
 
     def _grow(self, n_users: int, n_items: int) -> None:
         """Give new users and items rows as at the start of a training, with moments of zero."""
-        self._check_unchanged(onwards=True)
+        self._check_unchanged(onwards=True, as_trained=True)
         held, steps = self._held()
         network = self._new_network()
         key = np.array([self.seed_, n_items], np.uint64)

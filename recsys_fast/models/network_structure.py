@@ -17,6 +17,7 @@ _TRAINING_ONLY = frozenset((
     "targets", "truncate", "verify_negatives", "warmup_steps", "weight_decay", "windows",
 ))  # fmt: skip
 _MOMENTS = "moments of the optimizer"
+_FROZEN = "frozen layers"
 
 
 class Structured(Parameters):
@@ -34,20 +35,28 @@ class Structured(Parameters):
         values = {name: getattr(self, name) for name in _names(kind)}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
+    def _frozen_layers(self) -> tuple[str, ...]:
+        """Return names of layers that do not train for now, but may later; their optimizer's state is dropped."""
+        return ()
+
     def _keep_structure(self) -> None:
         """Remember what the arrays were made by, for ``_check_unchanged``."""
-        self._built = {**self._structure(), _MOMENTS: self._moments()}
+        self._built = {**self._structure(), _MOMENTS: self._moments(), _FROZEN: self._frozen_layers()}
 
-    def _check_unchanged(self, *, onwards: bool = False) -> None:
+    def _check_unchanged(self, *, onwards: bool = False, as_trained: bool = False) -> None:
         """Raise ValueError where ``set_params`` made the parameters those of another network than the learned one.
 
         Args:
             onwards: whether the optimizer's state is needed, too.
+            as_trained: whether that has to be the state of the same layers.
         """
-        present = {**self._structure(), _MOMENTS: self._moments()} if onwards else self._structure()
+        present = self._structure()
+        present |= {_MOMENTS: self._moments()} if onwards else {}
+        present |= {_FROZEN: self._frozen_layers()} if as_trained else {}
         for name, got in present.items():
             if got != self._built[name]:
-                what, mend = f"{name} of a fitted {type(self).__name__}", "set it back, or call fit"
+                what = f"{name} of a fitted {type(self).__name__}"
+                mend = f"set it back, or call {'partial_fit' if name == _FROZEN else 'fit'}"
                 raise ValueError(message(what, f"{got!r}, changed since fit", repr(self._built[name]), mend))
 
     def _moments(self) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ class NextItNet(NextItemLoss, SequenceModel):
         projection: whether there is the linear layer.
         item_bias: whether items have biases.
         init_scale: standard deviation of the embeddings' start values; None for 1/sqrt(n_items), as published.
+        init, frozen: as of ``SASRec``; the layers are "items", "conv0", ... and "projection".
         optimizer, learning_rate, weight_decay, clip_norm, lazy_moments, warmup_steps, schedule: as of ``SASRec``.
         batch_size: mean number of sequences of a step.
         n_epochs: passes over all sequences.
@@ -80,6 +81,8 @@ class NextItNet(NextItemLoss, SequenceModel):
         projection: bool = True,
         item_bias: bool = False,
         init_scale: float | None = None,
+        init: Any = None,
+        frozen: bool | str | Sequence[str] = False,
         optimizer: str = "adam",
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
@@ -112,6 +115,8 @@ class NextItNet(NextItemLoss, SequenceModel):
         self.projection = projection
         self.item_bias = item_bias
         self.init_scale = init_scale
+        self.init = init
+        self.frozen = frozen
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -148,6 +153,7 @@ class NextItNet(NextItemLoss, SequenceModel):
         check_choice("windows", self.windows, WINDOWS)
         if self.stride is not None:
             check_int("stride", self.stride, 1, self.max_len)
+        self._check_frozen()
 
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
         scale = 1.0 / math.sqrt(max(1, n_items)) if self.init_scale is None else self.init_scale
@@ -157,7 +163,7 @@ class NextItNet(NextItemLoss, SequenceModel):
             blocks[f"conv{k}"] = CausalConv(self.d, self.kernel_size, dilation, dropout=self.dropout)
         if self.projection:
             blocks["projection"] = Dense(self.d, self.d, "identity")
-        return [table], blocks
+        return self._marked([table], blocks)
 
     def _batches(self) -> SequenceBatches:
         return SequenceBatches(

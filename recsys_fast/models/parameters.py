@@ -50,8 +50,17 @@ class Parameters:
         for name, default in self._defaults().items():
             value = getattr(self, name)
             if value is not default and not (type(value) is type(default) and value == default):
-                changed.append(f"{name}={value!r}")
+                changed.append(f"{name}={_shown(value)}")
         return f"{type(self).__name__}({', '.join(changed)})"
+
+
+def _shown(value: Any) -> str:
+    """Return a parameter as ``repr`` has it, arrays by dtype and shape."""
+    if isinstance(value, np.ndarray):
+        return f"<{value.dtype} {value.shape}>"
+    if isinstance(value, tuple) and any(isinstance(part, np.ndarray) for part in value):
+        return f"{type(value).__name__}({', '.join(map(_shown, value))})"
+    return repr(value)
 
 
 def check_int(name: str, value: Any, low: int, high: int = 2**31 - 1) -> int:

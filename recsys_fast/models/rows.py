@@ -45,6 +45,10 @@ class RowModel(Stateful):
     """
 
     _FIT: ClassVar[str] = "fit(X, y)"
+    #: what the command line looks for
+    _fits_rows: ClassVar[bool] = True
+    #: whether ``fit`` takes the fields of columns: "none", "optional" or "required"
+    _fields: ClassVar[str] = "none"
 
     n_features_in_: int
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -56,6 +57,11 @@ class SASRec(AttentionModel):
         item_bias: whether items have biases.
         scale_items: whether embeddings that go in are multiplied by sqrt(d), as published.
         init_scale: standard deviation of the start values.
+        init: vectors that the items start from: ``(n_items, d)`` numbers, ``Aligned``, or ``Vectors`` of raw ids (or
+            item numbers); an item without a vector gets a random one of alike columns. None for random ones. Not
+            part of a saved model.
+        frozen: layers that stay as they are: True for the items that ``init`` fills, or names: "items" (with their
+            biases), "positions", "norm", "attention0", "feed_forward0", ... May change before ``partial_fit``.
         optimizer: "adam", "adamw", "sgd" or "adagrad".
         learning_rate: at its highest.
         weight_decay: added to the gradient; with "adamw" apart from it.
@@ -119,6 +125,8 @@ class SASRec(AttentionModel):
         item_bias: bool = False,
         scale_items: bool = False,
         init_scale: float = 0.02,
+        init: Any = None,
+        frozen: bool | str | Sequence[str] = False,
         optimizer: str = "adam",
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
@@ -157,6 +165,8 @@ class SASRec(AttentionModel):
         self.item_bias = item_bias
         self.scale_items = scale_items
         self.init_scale = init_scale
+        self.init = init
+        self.frozen = frozen
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -184,7 +194,7 @@ class SASRec(AttentionModel):
 
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
         table = ItemTable(n_items + self._masks_inputs, self.d, bias=self.item_bias, scale=self.init_scale)
-        return [table], self._attention(table, True, self.hidden or self.d)
+        return self._marked([table], self._attention(table, True, self.hidden or self.d))
 
     def _batches(self) -> SequenceBatches:
         return SequenceBatches(

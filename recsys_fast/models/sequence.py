@@ -54,7 +54,8 @@ class SequenceModel(SequenceTrainable):
 
     A model supplies, besides its constructor and ``_check_params``:
 
-    - ``_parts(n_users, n_items)``: tables and blocks, which the default ``_make_network`` joins to a ``Network`` that
+    - ``_parts(n_users, n_items)``: tables and blocks, as ``_marked`` returns them (and ``_check_params`` ends with
+      ``_check_frozen``, see ``Transferable``); the default ``_make_network`` joins them to a ``Network`` that
       runs one block after the other; where that is not the shape, override ``_make_network`` with a subclass;
     - ``_objective()``: the loss, an ``Objective`` of ``training.network``; for losses over items
       ``models.sequence_losses`` makes it, and checks its parameters;

@@ -13,13 +13,13 @@ from recsys_fast.data import Sequences
 from recsys_fast.errors import NotSupportedError, message
 from recsys_fast.models import inputs
 from recsys_fast.models.factors import FactorModel
-from recsys_fast.models.network_model import NetworkModel
 from recsys_fast.models.parameters import check_int
 from recsys_fast.models.sequence_inputs import as_sequences, replaced
+from recsys_fast.models.transfer import Transferable
 from recsys_fast.training.loop import Evaluator, train
 
 
-class SequenceTrainable(NetworkModel, FactorModel):
+class SequenceTrainable(Transferable, FactorModel):
     """Training of ``SequenceModel``, which adds the use of the result and says what a model supplies.
 
     The first table of ``_parts`` is that of the items, whose name is "items"; rows behind the items (such as a mask)
@@ -65,6 +65,7 @@ class SequenceTrainable(NetworkModel, FactorModel):
         """
         self._check_all()
         sequences = as_sequences(user_items, "user_items")
+        self._first_vectors(sequences)  # complains before anything is forgotten
         chosen, evaluator = self._watchers(eval_set, callbacks, verbose)
         self._check_room(sequences)
         self._start(sequences)
@@ -100,6 +101,8 @@ class SequenceTrainable(NetworkModel, FactorModel):
         if fitted:
             self._check_unchanged(onwards=True)
         sequences = as_sequences(user_items, "user_items", *(self._shape() if fitted else ()))
+        if not fitted:
+            self._first_vectors(sequences)
         self._check_room(sequences)
         if not fitted:
             self._start(sequences)

@@ -163,16 +163,25 @@ class Network:
         return found
 
     def restore(self, arrays: Mapping[str, Array], steps: int) -> None:
-        """Take over copies of what ``arrays`` or ``live`` returned after so many steps."""
+        """Take over copies of what ``arrays`` or ``live`` returned after so many steps.
+
+        Tables may be frozen that were not then, or the other way round: their moments are dropped, or begin with zeros.
+        """
         self.steps = steps
         current = self.live()
         if arrays.keys() != current.keys():
-            moments = {name: array for name, array in arrays.items() if name.startswith(_OPTIMIZER)}
-            state = {name.removeprefix(_OPTIMIZER): array for name, array in moments.items()}
+            frozen = {table.name for table in self.tables if table.frozen}
+            moments = {name.removeprefix(_OPTIMIZER): a for name, a in arrays.items() if name.startswith(_OPTIMIZER)}
+            state = {name: array for name, array in moments.items() if name.split(".")[0] not in frozen}
+            for name, array in current.items():
+                if array.size and name.split(".")[0] not in frozen and not name.startswith(_OPTIMIZER):
+                    for kind in {moment.rpartition(".")[2] for moment in moments}:
+                        state.setdefault(f"{name}.{kind}", self.runtime.zeros(*array.shape))
             self.optimizer.restore(state, self.runtime)
             current = self.live()
         for name, array in current.items():
-            self.runtime.fill(array, arrays[name])
+            if name in arrays or not name.startswith(_OPTIMIZER):
+                self.runtime.fill(array, arrays[name])
 
 
 class NetworkTrainer:

@@ -100,7 +100,7 @@ class Optimizer:
         return self.learning_rate * share
 
     def step(self, parameters: ParameterSet, tables: Sequence[ItemTable], step: int) -> None:
-        """Move all parameters by their gradients; the tables' have been summed up by ``finish``.
+        """Move all parameters that are not frozen by their gradients; the tables' have been summed up by ``finish``.
 
         Args:
             parameters: with gradients written by the backward pass.
@@ -115,12 +115,16 @@ class Optimizer:
         if self.clip_norm is not None:
             total = sum(table.square_sum() for table in tables)
             if runtime is not None and len(flat):
-                total += float(runtime.run("square_sum", parameters.gradients))
+                parts = [parameters.gradients[part] for part in parameters.trained]
+                total += sum(float(runtime.run("square_sum", part)) for part in parts)
             if not math.isfinite(total):
                 raise DivergedError(message("sum of squares of the gradient", total, "a finite number"))
             scale = min(1.0, self.clip_norm / (math.sqrt(total) + 1e-6))
         if runtime is not None and len(flat):
-            self.step_dense(runtime, "parameters", flat, parameters.gradients, lr, step + 1, scale)
+            m, v = self._moments(runtime, "parameters", flat)
+            for part in parameters.trained:
+                moved = flat[part], parameters.gradients[part], m[part], v[part]
+                runtime.run("optimizer_step", *moved, *self._numbers(lr, None), scale, step + 1)
         for table in tables:
             table.step(self, lr, step + 1, scale)
 
@@ -156,7 +160,7 @@ class Optimizer:
         return kind, lr, beta1, self.betas[1], self.eps, decay, self.kind == "adamw"
 
     def _moments(self, runtime: Runtime, name: str, values: Array) -> tuple[Array, Array]:
-        """Return the state of ``values``, in their shape; empty arrays for what the optimizer does not keep."""
+        """Return the state of ``values``, at first zeros; empty arrays for what the optimizer does not keep."""
         adam = KINDS[self.kind] == 2
         wanted = {"m": adam or self.momentum > 0.0, "v": adam or self.kind == "adagrad"}
         found = []

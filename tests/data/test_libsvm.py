@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import recsys_fast as rf
-from recsys_fast.data.libsvm import iter_libffm, iter_libsvm, read_libffm, read_libsvm
+from recsys_fast.data.libsvm import iter_libffm, iter_libsvm, layout_of, read_libffm, read_libsvm
 
 SVM = b"1 0:1.5 3:-2\n# a comment\n-1\n\n0.5 2:1e-1  # behind\n+1\t1:3 0:.25"
 FFM = b"1 0:0:1 1:3:1\n0 0:2:0.5\n1\n"
@@ -119,3 +119,25 @@ def test_models_take_what_the_readers_give(tmp_path: Path, device: str) -> None:
     svm = write(tmp_path, b"1 0:1\n0 1:1\n" * 20, "s")
     for part in iter_libsvm(svm, n_features=2, chunk_bytes=50):
         rf.FM(2, device=device).partial_fit(part.matrix, part.targets)
+
+
+@pytest.mark.parametrize(
+    ("text", "layout"),
+    [
+        (SVM, "libsvm"),
+        (FFM, "libffm"),
+        (b"", "libsvm"),
+        (b"1\n0\n", "libsvm"),
+        (b"# 1 0:1:1\n\n1\n1 qid:3 0:1\n", "libsvm"),
+        (b"1\n-1e3 0:0:1", "libffm"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.txt", "rows.gz"])
+def test_the_layout_shows(tmp_path: Path, text: bytes, layout: str, name: str) -> None:
+    assert layout_of(write(tmp_path, text, name)) == layout
+
+
+@pytest.mark.parametrize("text", [b"user,item\n", b"1 0:1:1:1\n", b"1 2 3\n", b"yes 0:1\n", b"\x89PNG\r\n\x1a\n\0\0\0"])
+def test_other_text_has_no_layout(tmp_path: Path, text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"line 1 of rows.txt: got .*, expected libsvm .* or libffm"):
+        layout_of(write(tmp_path, text))

@@ -241,3 +241,14 @@ def test_real_data(data_dir: Any) -> None:
     split = splits.leave_one_out(data)
     assert len(split.test) == (data.user_counts > 1).sum()
     assert len(splits.join(*split)) == len(data)
+
+
+def test_random_rows() -> None:
+    in_test = splits.random_rows(10, 0.25, random_state=1)
+    assert (in_test.dtype, in_test.shape, in_test.sum()) == (np.bool_, (10,), 3)
+    assert np.array_equal(splits.random_rows(10, 0.25, random_state=1), in_test)
+    assert not np.array_equal(splits.random_rows(10, 0.25, random_state=2), in_test)
+    assert splits.random_rows(0, 0.25).shape == (0,)
+    for wrong in (0, 1, -0.5, True, "half"):
+        with pytest.raises(ValueError, match="test_fraction"):
+            splits.random_rows(10, wrong)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ MODELS = {
     "lanes": rf.GRU4Rec(8, n_negatives=6, **SMALL),
     "lstm-lanes": rf.GRU4Rec(8, 2, cell="lstm", loss="bpr_max", n_negatives=6, dropout_hidden=0.3, **SMALL),
     "caser": rf.Caser(8, 3, 2, n_horizontal=2, n_vertical=1, n_epochs=2, batch_size=16, random_state=0),
+    "frozen": rf.SASRec(8, 1, 2, init=np.eye(15, 8), frozen=("items", "attention0"), clip_norm=0.5, **SMALL),
     "caser-nobody": rf.Caser(6, 2, 1, n_horizontal=2, n_vertical=0, user_vectors=False, n_epochs=1, random_state=0),
 }
 DATA = sequences(12, 15, 8)

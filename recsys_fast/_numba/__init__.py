@@ -29,7 +29,14 @@ from recsys_fast._numba.pool import pool_backward, pool_forward
 from recsys_fast._numba.product_topk import product_topk
 from recsys_fast._numba.product_topk_dense import product_topk_dense
 from recsys_fast._numba.rank_metrics import list_metrics, rank_auc, rank_metrics
-from recsys_fast._numba.recurrent import gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward
+from recsys_fast._numba.recurrent import (
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from recsys_fast._numba.ridge import ridge_solve
 from recsys_fast._numba.rng import philox_draw, philox_rows
 from recsys_fast._numba.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
@@ -38,7 +45,14 @@ from recsys_fast._numba.slim import slim_solve
 from recsys_fast._numba.softmax_loss import has_bfloat16, multinomial_loss, softmax_loss
 from recsys_fast._numba.table import id_plan, table_add, table_gradient
 from recsys_fast._numba.topk import topk
-from recsys_fast._numba.vectors import mixture_backward, mixture_forward, sequence_max_backward, sequence_max_forward, unit_rows_backward, unit_rows_forward
+from recsys_fast._numba.vectors import (
+    mixture_backward,
+    mixture_forward,
+    sequence_max_backward,
+    sequence_max_forward,
+    unit_rows_backward,
+    unit_rows_forward,
+)
 
 __all__ = [
     "als_loss",

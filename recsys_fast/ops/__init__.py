@@ -5,7 +5,13 @@ changes an input unless its docstring says so.
 """
 
 from recsys_fast.ops.als import als_loss, als_sweep
-from recsys_fast.ops.attention import AttentionSaved, AttentionWeights, attention_block_backward, attention_block_forward, attention_block_step
+from recsys_fast.ops.attention import (
+    AttentionSaved,
+    AttentionWeights,
+    attention_block_backward,
+    attention_block_forward,
+    attention_block_step,
+)
 from recsys_fast.ops.caser import caser_backward, caser_forward
 from recsys_fast.ops.conv import causal_conv_block_backward, causal_conv_block_forward
 from recsys_fast.ops.conv2d import conv2d_backward, conv2d_forward
@@ -13,7 +19,12 @@ from recsys_fast.ops.csr import Csr, as_csr, csr_from_coo, csr_take_rows, csr_tr
 from recsys_fast.ops.csr_dense import CsrDenseGradients, csr_dense_backward, csr_dense_forward, csr_scale
 from recsys_fast.ops.dense import dense_backward, dense_forward
 from recsys_fast.ops.embedding import dropout_apply, embedding_backward, embedding_forward
-from recsys_fast.ops.feed_forward import FeedForwardSaved, FeedForwardWeights, feed_forward_block_backward, feed_forward_block_forward
+from recsys_fast.ops.feed_forward import (
+    FeedForwardSaved,
+    FeedForwardWeights,
+    feed_forward_block_backward,
+    feed_forward_block_forward,
+)
 from recsys_fast.ops.field_sums import FieldSums, field_sums_backward, field_sums_forward
 from recsys_fast.ops.fm import ffm_epoch, ffm_predict, fm_als_sweep, fm_epoch, fm_predict
 from recsys_fast.ops.gaussian import gaussian_backward, gaussian_forward
@@ -29,13 +40,29 @@ from recsys_fast.ops.pair_scores import pair_scores
 from recsys_fast.ops.pool import pool_backward, pool_forward
 from recsys_fast.ops.product_topk import product_topk
 from recsys_fast.ops.rank_metrics import list_metrics, rank_auc, rank_metrics
-from recsys_fast.ops.recurrent import RecurrentGradients, RecurrentStates, gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward
+from recsys_fast.ops.recurrent import (
+    RecurrentGradients,
+    RecurrentStates,
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
+)
 from recsys_fast.ops.sgd import bpr_epoch, logistic_epoch, rating_epoch, warp_epoch
 from recsys_fast.ops.sgd_problem import EpochResult, OptimizerState, make_state
 from recsys_fast.ops.skipgram import SkipgramResult, skipgram_epoch
 from recsys_fast.ops.table import IdPlan, id_plan, table_add, table_gradient
 from recsys_fast.ops.topk import topk
-from recsys_fast.ops.vectors import mixture_backward, mixture_forward, sequence_max_backward, sequence_max_forward, unit_rows_backward, unit_rows_forward
+from recsys_fast.ops.vectors import (
+    mixture_backward,
+    mixture_forward,
+    sequence_max_backward,
+    sequence_max_forward,
+    unit_rows_backward,
+    unit_rows_forward,
+)
 
 __all__ = [
     "AttentionSaved",

@@ -5,7 +5,7 @@ SASRec are on the device from the start.
 ``--work`` chooses:
 
     sasrec      d 50, 2 blocks, 1 head, dropout .2, one negative, batch 128
-    sasrec-ce   the same at d 64 with cross-entropy over all items
+    sasrec-ce   the same at d 64 with cross-entropy over all items, float32 and bfloat16
     gru4rec     100 units, 2,048 negatives, session-parallel, cross-entropy; the peer is the official form
     gru         100 units on whole sequences, sampled softmax with 2,048 negatives; the peers are cuDNN's layers
 
@@ -39,6 +39,9 @@ def sasrec(train: Any, options: argparse.Namespace, torch: str | None, loss: str
     lengths = n_transitions(train, options.max_len).astype(np.float64)
     n = int(lengths.sum())
     found: dict[str, Any] = {"recsys_fast": Ours(rf.SASRec(d, 2, 1, random_state=0, **kind, **how), train, n)}
+    if loss == "ce":
+        how["compute"] = "bfloat16"
+        found["recsys_fast, bfloat16"] = Ours(rf.SASRec(d, 2, 1, random_state=0, **kind, **how), train, n)
     if torch is not None:
         from benchmarks.models.torch_sasrec import TorchSasRec
 
@@ -47,6 +50,8 @@ def sasrec(train: Any, options: argparse.Namespace, torch: str | None, loss: str
             "torch SDPA": {"standard": False},
             "torch SDPA, compiled": {"standard": False, "compiled": True},
         }
+        if loss == "ce":
+            forms["torch SDPA, bfloat16"] = {"standard": False, "bf16": True}
         if options.dry:
             del forms["torch SDPA, compiled"]  # a compiler's minute
         where: dict[str, Any] = {"d": d, "device": torch, **kind}

@@ -3,6 +3,7 @@
 // RF_BF16_END, and is only called where has_bf16() says so.
 #pragma once
 
+#include "core/bf16.h"
 #include "core/simd.h"
 
 #if defined(__AVX512F__)
@@ -23,22 +24,6 @@ inline bool has_bf16() {
 #else
 inline constexpr bool has_bf16() { return false; }
 #endif
-
-// The nearest bfloat16 (ties to even) in the lower half; NaN stays NaN.
-RF_INLINE uint32_t to_bf16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return x == x ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : bits >> 16 | 64;
-}
-RF_INLINE float from_bf16(uint32_t word) {
-  word <<= 16;
-  float x;
-  std::memcpy(&x, &word, sizeof x);
-  return x;
-}
-RF_INLINE int32_t bf16_pair(float first, float second) {
-  return static_cast<int32_t>(to_bf16(first) | to_bf16(second) << 16);
-}
 
 RF_BF16_BEGIN
 

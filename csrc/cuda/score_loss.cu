@@ -3,23 +3,27 @@
 //   S = h E^T + b - log q                     products of tiles
 //   S = scale weight dloss / dS, and the loss  a block per row: one reading with a running maximum, one to write
 //   dh = S E, dE += S^T h, db += 1^T S         products of tiles
+// The products are float32, or bfloat16 on tensor cores, whose operands are rounded on their way into a tile: S, db and
+// what is done to a row are float32 always.
 // No matrix of all rows x items exists: beyond 131,072 items a chunk is 64 rows, whose scores are as large as a table
 // of width 64. Both sums are cut into slots by a rule of the sizes, so that small results fill the device too, and the
 // slots added in order.
 #include <algorithm>
 
+#include "cuda/gathered_rows.h"
+#include "cuda/gemm_bf16.h"
 #include "cuda/prefix_sum.h"
 #include "cuda/score_row.h"
 #include "cuda/sum.h"
-#include "cuda/tile_product.h"
 
 namespace recsys_fast {
 namespace {
 
-constexpr int kTile = 64, kThreads = kTileThreads<kTile>;
+constexpr int kThreads = 256;                  // of kernels without a product
 constexpr int64_t kScores = int64_t{1} << 23;  // of a chunk, where 64 rows are not more
 constexpr int64_t kBlocks = 512;               // that products are cut into slots for
-constexpr int64_t kDepth = 128;                // of a slot at least
+constexpr int64_t kLeast = 128;                // steps of a slot at least
+constexpr int64_t kPanel = 32;                 // they are whole panels of every product
 
 // A chunk: rows (n) are where its rows are in h, scores (n, stride) the rest.
 struct Chunk {
@@ -55,52 +59,23 @@ __global__ void wanted_rows_kernel(int32_t* rows, const int64_t* places, Targets
   if (targets.any(t)) rows[places[t]] = static_cast<int32_t>(t);
 }
 
-// Scores of a chunk, overwritten. Block (tile of items, tile of rows).
-__global__ void __launch_bounds__(kThreads) scores_kernel(ScoreProblem p, Chunk chunk, Candidates candidates) {
-  RF_SHARED(float, panels, kTilePanels<kTile>);
-  RF_SHARED(int32_t, rows, kTile);
-  const int64_t first_item = int64_t{blockIdx.x} * kTile, first_row = int64_t{blockIdx.y} * kTile, d = p.h.d;
-  const int64_t n = p.rows.n;
-  if (threadIdx.x < kTile) {
-    rows[threadIdx.x] = first_row + threadIdx.x < chunk.n ? chunk.rows[first_row + threadIdx.x] : -1;
-  }
-  __syncthreads();
-  float sum[4][4] = {}, along = 0.0f;
-  tile_product<kTile, true>(
-      sum, along, panels, d, false,
-      [&](int i, int64_t k) {
-        const int32_t row = rows[i];
-        return row >= 0 ? p.h.row(row)[k] : 0.0f;
-      },
-      [&](int j, int64_t k) { return first_item + j < n ? p.rows.row(first_item + j)[k] : 0.0f; },
-      [](int64_t) { return 0.0f; });
-  const TilePlace<kTile> place;
-  const int64_t item = first_item + place.col;
-  if (item >= n) return;
-  float constant[4] = {};
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    if (item + j >= n) break;
-    if (p.bias != nullptr) constant[j] = p.bias[item + j];
-    if (candidates.log_q != nullptr) constant[j] -= candidates.log_q[item + j];
-  }
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int64_t r = first_row + place.row + i;
-    if (r >= chunk.n) break;
-    float s[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) s[j] = sum[i][j] + constant[j];
+// Scores of a chunk, overwritten.
+struct ScoreOut {
+  Chunk chunk;
+  const float* bias;
+  Candidates candidates;
+  const int32_t* targets;
+  __device__ void operator()(int64_t r, int64_t item, float value) const {
+    float constant = bias != nullptr ? bias[item] : 0.0f;
+    if (candidates.log_q != nullptr) constant -= candidates.log_q[item];
+    value += constant;
     if (candidates.ids != nullptr) {  // the same item as the target elsewhere is no negative
-      const int32_t target = p.targets[chunk.rows[r]], id = candidates.ids[target];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        if (item + j < n && item + j != target && candidates.ids[item + j] == id) s[j] = -INFINITY;
-      }
+      const int32_t target = targets[chunk.rows[r]];
+      if (item != target && candidates.ids[item] == candidates.ids[target]) value = -INFINITY;
     }
-    *reinterpret_cast<float4*>(chunk.row(r) + item) = make_float4(s[0], s[1], s[2], s[3]);  // the stride is of fours
+    chunk.row(r)[item] = value;
   }
-}
+};
 
 // Scores become derivatives; losses (chunk.n) = weight times the loss. A block per row.
 __global__ void __launch_bounds__(kThreads)
@@ -126,26 +101,19 @@ __global__ void __launch_bounds__(kThreads) multinomial_rows_kernel(double* loss
   if (threadIdx.x == 0) losses[r] = loss;
 }
 
-// parts[slot] (chunk.n, d) = S E over the items [slot * depth, (slot + 1) * depth); overwrites. Block (tile of rows,
-// tile of columns, slot).
-__global__ void __launch_bounds__(kThreads) score_dh_kernel(float* parts, ScoreProblem p, Chunk chunk, int64_t depth) {
-  RF_SHARED(float, panels, kTilePanels<kTile>);
-  const int64_t first_row = int64_t{blockIdx.x} * kTile, first_col = int64_t{blockIdx.y} * kTile, d = p.h.d;
-  const int64_t first_item = blockIdx.z * depth, n_items = max(int64_t{0}, min(depth, p.rows.n - first_item));
-  float sum[4][4] = {}, along = 0.0f;
-  tile_product<kTile, false, true>(
-      sum, along, panels, n_items, false,
-      [&](int i, int64_t k) { return first_row + i < chunk.n ? chunk.row(first_row + i)[first_item + k] : 0.0f; },
-      [&](int j, int64_t k) { return first_col + j < d ? p.rows.row(first_item + k)[first_col + j] : 0.0f; },
-      [](int64_t) { return 0.0f; });
-  const TilePlace<kTile> place;
-  for (int i = 0; i < 4; ++i) {
-    const int64_t r = first_row + place.row + i, col = first_col + place.col;
-    float* out = parts + (blockIdx.z * chunk.n + r) * d;
-    for (int j = 0; j < 4; ++j) {
-      if (r < chunk.n && col + j < d) out[col + j] = sum[i][j];
-    }
-  }
+// out[slot] (m, n) = sum of left(i, k) right(j, k) over the slot's steps k, [slot * depth, (slot + 1) * depth) of
+// `whole`; or += with `add`. Block (tile of i, tile of j, slot).
+template <class Product, class Left, class Right>
+__global__ void __launch_bounds__(kGemmThreads, 4)
+    score_gradient_kernel(float* out, Left left, Right right, int64_t m, int64_t n, int64_t whole, int64_t depth,
+                          bool add) {
+  RF_SHARED(float, panels, kGemmPanelsOf<Product>);
+  const int64_t row = int64_t{blockIdx.x} * kGemmTile, col = int64_t{blockIdx.y} * kGemmTile, slot = blockIdx.z;
+  float sum[8][4] = {};
+  gemm_tile<Product>(sum, panels, left, row, m, right, col, n, slot * depth, min(whole, (slot + 1) * depth));
+  float* to = out + slot * m * n;
+  gemm_write<Product>(sum, panels, row, m, col, n,
+                      [&](int64_t i, int64_t j, float value) { to[i * n + j] = add ? to[i * n + j] + value : value; });
 }
 
 // dh[rows[r]] = sum of the slots' parts, in order; overwrites.
@@ -156,30 +124,6 @@ __global__ void score_dh_sum_kernel(float* dh, const float* parts, const int32_t
   float total = 0.0f;
   for (int64_t slot = 0; slot < n_slots; ++slot) total += parts[slot * n * d + e];
   dh[rows[e / d] * d + e % d] = total;
-}
-
-// out[slot] (n, d) = S^T h over the chunk's rows [slot * depth, (slot + 1) * depth), or += with `add`. Block (tile of
-// items, tile of columns, slot).
-__global__ void __launch_bounds__(kThreads)
-    score_drows_kernel(float* out, ScoreProblem p, Chunk chunk, int64_t depth, bool add) {
-  RF_SHARED(float, panels, kTilePanels<kTile>);
-  const int64_t first_item = int64_t{blockIdx.x} * kTile, first_col = int64_t{blockIdx.y} * kTile, d = p.h.d;
-  const int64_t n = p.rows.n, first_row = blockIdx.z * depth;
-  const int64_t n_rows = max(int64_t{0}, min(depth, chunk.n - first_row));
-  float sum[4][4] = {}, along = 0.0f;
-  tile_product<kTile, false>(
-      sum, along, panels, n_rows, false,
-      [&](int i, int64_t k) { return first_item + i < n ? chunk.row(first_row + k)[first_item + i] : 0.0f; },
-      [&](int j, int64_t k) { return first_col + j < d ? p.h.row(chunk.rows[first_row + k])[first_col + j] : 0.0f; },
-      [](int64_t) { return 0.0f; });
-  const TilePlace<kTile> place;
-  for (int i = 0; i < 4; ++i) {
-    const int64_t item = first_item + place.row + i, col = first_col + place.col;
-    float* to = out + (blockIdx.z * n + item) * d;
-    for (int j = 0; j < 4; ++j) {
-      if (item < n && col + j < d) to[col + j] = add ? to[col + j] + sum[i][j] : sum[i][j];
-    }
-  }
 }
 
 // out (n) = sum of the slots' parts, in order, or += with `add`.
@@ -211,10 +155,11 @@ __global__ void __launch_bounds__(kThreads) score_dbias_kernel(float* dbias, Chu
 struct Slots {
   int64_t n, depth;
   Slots(int64_t n_tiles, int64_t whole)
-      : n(std::clamp<int64_t>(kBlocks / n_tiles, 1, std::max<int64_t>(1, whole / kDepth))),
-        depth((whole + n - 1) / n) {}
+      : n(std::clamp<int64_t>(kBlocks / n_tiles, 1, std::max<int64_t>(1, whole / kLeast))),
+        depth(((whole + n - 1) / n + kPanel - 1) / kPanel * kPanel) {}
 };
 
+template <class Product>
 class SharedScores {
  public:
   SharedScores(const ScoreProblem& problem, const Candidates& candidates, const ScoreLossOptions& options)
@@ -228,14 +173,14 @@ class SharedScores {
       if (p_.dbias != nullptr) fill_zero(p_.dbias, p_.rows.n, stream_);
       return 0.0;
     }
-    const int64_t stride = (p_.rows.n + 3) / 4 * 4, whole = blocks_for(n_rows, kTile) * int64_t{kTile};
-    const int64_t step = std::clamp<int64_t>(kScores / stride / kTile * kTile, kTile, whole);
+    const int64_t stride = (p_.rows.n + 3) / 4 * 4, whole = blocks_for(n_rows, kGemmTile) * int64_t{kGemmTile};
+    const int64_t step = std::clamp<int64_t>(kScores / stride / kGemmTile * kGemmTile, kGemmTile, whole);
     DeviceBuffer<float> scores(std::min(step, n_rows) * stride, stream_);
     DeviceBuffer<double> losses(n_rows, stream_);
     for (int64_t first = 0; first < n_rows; first += step) {
       const Chunk chunk{rows_.data() + first, std::min(step, n_rows - first), stride, scores.data()};
-      launch(scores_kernel, dim3(blocks_for(p_.rows.n, kTile), blocks_for(chunk.n, kTile)), dim3(kThreads), 0, stream_,
-             p_, chunk, candidates_);
+      gemm<Product>(GatheredRows<>{p_.h.data, chunk.rows, p_.h.d}, AlongDepth{p_.rows.data, p_.h.d},
+                    ScoreOut{chunk, p_.bias, candidates_, p_.targets}, chunk.n, p_.rows.n, p_.h.d, stream_);
       // few candidates: a smaller block has less to add up
       const dim3 grid(static_cast<unsigned>(chunk.n)), block(p_.rows.n > 512 ? kThreads : 64);
       if (p_.target_ptr != nullptr) {
@@ -263,25 +208,32 @@ class SharedScores {
   }
 
   void gradients(const Chunk& chunk, bool add) {
-    const int64_t n = p_.rows.n, d = p_.h.d;
-    const unsigned row_tiles = blocks_for(chunk.n, kTile), item_tiles = blocks_for(n, kTile),
-                   columns = blocks_for(d, kTile);
-    const Slots of_items(int64_t{row_tiles} * columns, n), of_rows(int64_t{item_tiles} * columns, chunk.n);
+    const int64_t n = p_.rows.n, d = p_.h.d, columns = blocks_for(d, kGemmTile);
+    const Slots of_items(blocks_for(chunk.n, kGemmTile) * columns, n),
+        of_rows(blocks_for(n, kGemmTile) * columns, chunk.n);
     DeviceBuffer<float> dh_parts(of_items.n * chunk.n * d, stream_);
-    launch(score_dh_kernel, dim3(row_tiles, columns, static_cast<unsigned>(of_items.n)), dim3(kThreads), 0, stream_,
-           dh_parts.data(), p_, chunk, of_items.depth);
+    multiply(dh_parts.data(), AlongDepth{chunk.scores, chunk.stride}, AcrossDepth{p_.rows.data, d}, chunk.n, n,
+             of_items, false);
     launch(score_dh_sum_kernel, dim3(blocks_for(chunk.n * d, 256)), dim3(256), 0, stream_, p_.dh, dh_parts.data(),
            chunk.rows, chunk.n, d, of_items.n);
-    const dim3 grid(item_tiles, columns, static_cast<unsigned>(of_rows.n));
     DeviceBuffer<float> parts(of_rows.n > 1 ? of_rows.n * n * d : 0, stream_);
-    float* out = of_rows.n > 1 ? parts.data() : p_.drows;
-    launch(score_drows_kernel, grid, dim3(kThreads), 0, stream_, out, p_, chunk, of_rows.depth, add && of_rows.n == 1);
+    multiply(of_rows.n > 1 ? parts.data() : p_.drows, AcrossDepth{chunk.scores, chunk.stride},
+             GatheredColumns<>{p_.h.data, chunk.rows, d}, n, chunk.n, of_rows, add && of_rows.n == 1);
     if (of_rows.n > 1) {
       launch(score_slots_kernel, dim3(blocks_for(n * d, 256)), dim3(256), 0, stream_, p_.drows, parts.data(), n * d,
              of_rows.n, add);
     }
     if (p_.dbias == nullptr) return;
     launch(score_dbias_kernel, dim3(blocks_for(n, kWarpSize)), dim3(kThreads), 0, stream_, p_.dbias, chunk, n, add);
+  }
+
+  // out[slot] (m, d) = left right over the slots of `whole` steps.
+  template <class Left, class Right>
+  void multiply(float* out, const Left& left, const Right& right, int64_t m, int64_t whole, const Slots& slots,
+                bool add) {
+    const dim3 grid(blocks_for(m, kGemmTile), blocks_for(p_.h.d, kGemmTile), static_cast<unsigned>(slots.n));
+    launch(score_gradient_kernel<Product, Left, Right>, grid, dim3(kGemmThreads), 0, stream_, out, left, right, m,
+           p_.h.d, whole, slots.depth, add);
   }
 
   const ScoreProblem& p_;
@@ -291,13 +243,18 @@ class SharedScores {
   DeviceBuffer<int32_t> rows_;
 };
 
+double shared_scores(const ScoreProblem& problem, const Candidates& candidates, const ScoreLossOptions& options) {
+  if (problem.bf16) return SharedScores<Bf16Product>(problem, candidates, options).run();
+  return SharedScores<FloatProduct>(problem, candidates, options).run();
+}
+
 }  // namespace
 
-bool losses_have_bf16() { return false; }
+bool losses_have_bf16() { return true; }
 
 template <>
 double softmax_loss<Cuda>(const ScoreProblem& problem, int) {
-  return SharedScores(problem, {nullptr, nullptr}, {ScoreLoss::kSoftmax, 1.0f, 0.0f}).run();
+  return shared_scores(problem, {nullptr, nullptr}, {ScoreLoss::kSoftmax, 1.0f, 0.0f});
 }
 
 template <>
@@ -308,7 +265,7 @@ double multinomial_loss<Cuda>(const ScoreProblem& problem, int n_threads) {
 template <>
 double shared_loss<Cuda>(const ScoreProblem& problem, const int32_t* ids, const float* log_q,
                          const ScoreLossOptions& options, int) {
-  return SharedScores(problem, {ids, log_q}, options).run();
+  return shared_scores(problem, {ids, log_q}, options);
 }
 
 }  // namespace recsys_fast

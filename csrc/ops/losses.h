@@ -20,7 +20,7 @@ struct ScoreProblem {
   const int32_t* targets;
   const float* weights;
   float scale;
-  bool bf16;  // operands of the products rounded to bfloat16; only where has_bf16()
+  bool bf16;  // operands of the products rounded to bfloat16; only where losses_have_bf16()
   const int64_t* target_ptr = nullptr;
 };
 

@@ -1,8 +1,10 @@
 #include "testing/grid.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <thread>
 
@@ -26,7 +28,7 @@ std::string name(const Place& place) {
 }
 
 bool same(const Place& a, const Place& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::string(a.file_name()) == b.file_name();
+  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
 void fiber_main() {
@@ -171,7 +173,7 @@ void Worker::release_barrier_if_complete() {
   if (last != nullptr) make_ready(*last);
 }
 
-uint64_t Worker::meet(Collective kind, unsigned mask, uint64_t value, unsigned source, Place place) {
+uint64_t Worker::meet(Collective kind, unsigned mask, uint64_t value, unsigned source, Place place, Work work) {
   Thread& me = *current_;
   const unsigned lane = me.linear % kWarp, first = me.linear - lane;
   const unsigned n_lanes = std::min(kWarp, n_threads_ - first);
@@ -197,6 +199,18 @@ uint64_t Worker::meet(Collective kind, unsigned mask, uint64_t value, unsigned s
       return me.result;
     }
     votes |= uint64_t{other.value != 0} << k;
+  }
+  if (kind == Collective::kWork) {
+    std::array<void*, kWarp> things;
+    for (unsigned k = 0; k < kWarp; ++k) {
+      const Thread& other = threads_[first + k];
+      if (!same(place, other.place)) {
+        stop(describe(me) + " is at the product in " + name(place) + " while " + describe(other) +
+             " waits at the one in " + name(other.place));
+      }
+      things[k] = reinterpret_cast<void*>(other.value);
+    }
+    work(things.data());
   }
   if (kind == Collective::kSync) shared.warp_synced(first / kWarp, mask);
   for (unsigned k = 0; k < n_lanes; ++k) {
@@ -239,6 +253,10 @@ int barrier(bool predicate, Place place) { return here.worker->barrier(predicate
 
 uint64_t meet(Collective kind, unsigned mask, uint64_t value, unsigned source, Place place) {
   return here.worker->meet(kind, mask, value, source, place);
+}
+
+void meet_to_work(void* mine, Work work, Place place) {
+  here.worker->meet(Collective::kWork, ~0u, reinterpret_cast<uint64_t>(mine), 0, place, work);
 }
 
 void fault(const std::string& what) { here.worker->stop("thread " + name(here.thread) + ": " + what); }

@@ -51,10 +51,15 @@ using Place = std::source_location;
 // __syncthreads; returns how many threads gave a true predicate.
 int barrier(bool predicate, Place place);
 
-enum class Collective : int { kShuffle, kVote, kSync };
+enum class Collective : int { kShuffle, kVote, kSync, kWork };
 
 // All lanes of `mask` meet; returns the `value` of lane `source` (kShuffle) or the mask of lanes with value != 0.
 uint64_t meet(Collective kind, unsigned mask, uint64_t value, unsigned source, Place place);
+
+// All 32 lanes of a warp meet in one place of the program, each with something of its own; the last one to come does
+// the work, on all of it in the order of the lanes.
+using Work = void (*)(void* const* lanes);
+void meet_to_work(void* mine, Work work, Place place);
 
 // Stops the launch with a GridFault; the message gets the thread's name in front.
 [[noreturn]] void fault(const std::string& what);

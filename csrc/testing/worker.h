@@ -31,7 +31,7 @@ class Worker {
   void run_block(const Index3& block, const LaunchShape& shape, const std::function<void()>& kernel);
   void run_threads();
   int barrier(bool predicate, Place place);
-  uint64_t meet(Collective kind, unsigned mask, uint64_t value, unsigned source, Place place);
+  uint64_t meet(Collective kind, unsigned mask, uint64_t value, unsigned source, Place place, Work work = nullptr);
   [[noreturn]] void stop(const std::string& what);
 
   SharedMemory shared;

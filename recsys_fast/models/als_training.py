@@ -197,8 +197,8 @@ class AlsTrainer:
         if self.kept is None:
             users, items = (self.arrays.empty(table.shape, np.float32) for table in (self.users, self.items))
             self.kept = users, items, self.spectrum
-        self.kept[0][...] = self.users
-        self.kept[1][...] = self.items
+        _copy(self.kept[0], self.users)
+        _copy(self.kept[1], self.items)
         self.kept = (*self.kept[:2], self.spectrum)
 
     def rollback(self) -> None:
@@ -206,8 +206,8 @@ class AlsTrainer:
         if self.stage == "whole" or not self.model.is_fitted:
             return
         if self.kept is not None:
-            self.users[...] = self.kept[0]
-            self.items[...] = self.kept[1]
+            _copy(self.users, self.kept[0])
+            _copy(self.items, self.kept[1])
             self.spectrum = self.kept[2]
         else:
             _zero_bad_rows(self.users)
@@ -216,6 +216,11 @@ class AlsTrainer:
                 self.spectrum = self._rotated_to(self.items)
         self.stage = "whole"
         self._changed()
+
+
+def _copy(target: F32, source: F32) -> None:
+    """Copy one table into another of the same device or of the host."""
+    target[...] = source
 
 
 def _home(model: ALS, problem: AlsProblem, width: int) -> Any:

@@ -71,7 +71,7 @@ class GRU4Rec(NextItemLoss, SequenceModel):
         weight_decay, clip_norm, lazy_moments, warmup_steps, schedule: as of ``SASRec``.
         batch_size: lanes, or without ``session_parallel`` the mean number of sequences of a step.
         n_epochs: passes over all sessions.
-        compute: "float32" or "bfloat16" for the products of the loss, where the CPU has it.
+        compute: "float32" or "bfloat16" for the products of the loss, where the CPU has it and on CUDA.
         device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.

@@ -91,7 +91,7 @@ class MultDAE(UserAutoencoder):
         schedule: "constant", "linear" or "cosine".
         batch_size: users of a step.
         n_epochs: passes over all users.
-        compute: "float32" or "bfloat16" for the products with the items, where the CPU has it.
+        compute: "float32" or "bfloat16" for the products with the items, where the CPU has it and on CUDA.
         device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.

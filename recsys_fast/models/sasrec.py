@@ -79,7 +79,8 @@ class SASRec(AttentionModel):
         stride: of "sliding"; None for ``max_len``.
         augmentation: random changes of training sequences, such as ``{"crop": 0.2, "item_dropout": 0.1}``, see
             ``data.batches.Augmentation``; None for none.
-        compute: "float32" or "bfloat16" for the products of losses over shared or all items, where the CPU has it.
+        compute: "float32" or "bfloat16" for the products of losses over shared or all items, where the CPU has it and
+            on CUDA.
         device: "auto", "cpu", "numba" or "cuda".
         n_threads: None for every CPU granted.
         random_state: int, None, ``numpy.random.Generator`` or ``RandomState``.

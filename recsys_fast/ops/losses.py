@@ -76,7 +76,7 @@ def compute_number(compute: str, device: str) -> int:
     """
     number = as_choice(compute, "compute", COMPUTE)
     if number and not backend.get(device).has_bfloat16():
-        mend = 'it takes device="cpu" on a processor with AVX512-BF16; use compute="float32"'
+        mend = 'it takes device="cuda", or device="cpu" on a processor with AVX512-BF16; use compute="float32"'
         raise NotSupportedError(message("compute='bfloat16' is not available", mend=mend))
     return number
 
@@ -127,7 +127,7 @@ def softmax_loss(
         scale: factor of all gradients, not of the loss.
         compute: "float32", or "bfloat16": operands of the products rounded to 8 bits of mantissa, sums in float32
             (relative error of the gradients 0.05 to 1 %, more where scores exceed 10; of the loss below 0.3 %, over
-            many rows 0.01 %), up to twice as fast.
+            many rows 0.01 %), up to twice as fast on CPUs with AVX512-BF16; tensor cores with device="cuda".
         device: backend.
         n_threads: number of threads; None for every CPU granted. The result does not depend on it.
 

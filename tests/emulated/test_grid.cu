@@ -1,9 +1,11 @@
 // The emulated grid: what CUDA promises holds, and each seeded fault is caught, with the places and threads named.
+#include <cmath>
 #include <string>
 #include <vector>
 
 #include "check.h"
 #include "cuda/kernel.h"
+#include "cuda/mma.h"
 #include "cuda/reduce.h"
 
 using namespace recsys_fast;
@@ -265,6 +267,78 @@ RF_CASE(barriers_count) {
   DeviceBuffer<int> out(1);
   run(count_kernel, 1, 64, out.data());
   CHECK(out.data()[0] == 22 + 100);
+}
+
+// Element (i, k) of the operands of a warp's product and element (i, j) of its sums, by the rules of the PTX manual for
+// number n of a lane's fragment: "groupID" is lane / 4, "threadID_in_group" lane % 4.
+struct Element {
+  int row, col;
+};
+__device__ Element element_of_a(int lane, int n) {
+  return {lane / 4 + (n < 2 || (n >= 4 && n < 6) ? 0 : 8), lane % 4 * 2 + (n & 1) + (n < 4 ? 0 : 8)};
+}
+__device__ Element element_of_b(int lane, int n) { return {lane % 4 * 2 + (n & 1) + (n < 2 ? 0 : 8), lane / 4}; }
+__device__ Element element_of_sum(int lane, int n) { return {lane / 4 + (n < 2 ? 0 : 8), lane % 4 * 2 + (n & 1)}; }
+
+// out (16, 8) += a (16, 16) b (16, 8). fault: 0 none, 1 half a warp, 2 two places, 3 another collective.
+__global__ void product_kernel(float* out, const float* a, const float* b, int fault) {
+  const int lane = Warp::lane();
+  uint32_t left[4], right[2];
+  float sum[4];
+  for (int w = 0; w < 4; ++w) {
+    const Element one = element_of_a(lane, 2 * w), two = element_of_a(lane, 2 * w + 1);
+    left[w] = round_pair(a[one.row * 16 + one.col], a[two.row * 16 + two.col]);
+  }
+  for (int w = 0; w < 2; ++w) {
+    const Element one = element_of_b(lane, 2 * w), two = element_of_b(lane, 2 * w + 1);
+    right[w] = round_pair(b[one.row * 8 + one.col], b[two.row * 8 + two.col]);
+  }
+  for (int n = 0; n < 4; ++n) sum[n] = out[element_of_sum(lane, n).row * 8 + element_of_sum(lane, n).col];
+  if (fault == 1 && lane >= 16) return;
+  if (fault == 2 && lane == 9) {
+    mma_bf16(sum, left, right);
+  } else if (fault == 3 && lane == 9) {
+    __syncwarp();
+  } else {
+    mma_bf16(sum, left, right);
+  }
+  for (int n = 0; n < 4; ++n) out[element_of_sum(lane, n).row * 8 + element_of_sum(lane, n).col] = sum[n];
+}
+
+RF_CASE(a_warp_multiplies) {
+  const std::vector<float> numbers = test::uniform(16 * 16 + 16 * 8 + 16 * 8, 5);
+  DeviceBuffer<float> a(16 * 16), b(16 * 8), out(16 * 8);
+  copy_to_device(a.data(), numbers.data(), 16 * 16);
+  copy_to_device(b.data(), numbers.data() + 16 * 16, 16 * 8);
+  copy_to_device(out.data(), numbers.data() + 16 * 24, 16 * 8);
+  run(product_kernel, 1, 32, out.data(), a.data(), b.data(), 0);
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < 8; ++j) {
+      double exact = numbers[static_cast<size_t>(16 * 24 + i * 8 + j)];
+      for (int k = 0; k < 16; ++k) {
+        exact +=
+            static_cast<double>(from_bf16(to_bf16(a.data()[i * 16 + k]))) * from_bf16(to_bf16(b.data()[k * 8 + j]));
+      }
+      CHECK_AT(std::abs(out.data()[i * 8 + j] - exact) < 1e-6, i * 8 + j);
+    }
+  }
+  const auto fails = [&](const char* text, int n_threads, int fault) {
+    expect_fault(text, [&] { run(product_kernel, 1, n_threads, out.data(), a.data(), b.data(), fault); });
+  };
+  fails("thread (16, 0, 0) has returned", 32, 1);
+  fails("is at the product in test_grid.cu", 32, 2);
+  fails("waits for lanes of its mask in test_grid.cu", 32, 3);
+  fails("beyond the end of the block", 20, 0);
+}
+
+RF_CASE(floats_become_bfloat16) {
+  const float tie = 1.0f + 0x1p-8f, next = 1.0f + 0x1p-7f,
+              least = 0x1p-133f;  // ties are between an even and an odd one
+  CHECK(from_bf16(to_bf16(tie)) == 1.0f && from_bf16(to_bf16(next + 0x1p-8f)) == 1.0f + 0x1p-6f);
+  CHECK(from_bf16(to_bf16(tie + 0x1p-20f)) == next && from_bf16(to_bf16(-tie)) == -1.0f);
+  CHECK(from_bf16(to_bf16(0x1.fffffep127f)) == INFINITY && from_bf16(to_bf16(least)) == least);
+  CHECK(std::isnan(from_bf16(to_bf16(NAN))) && from_bf16(to_bf16(-INFINITY)) == -INFINITY);
+  CHECK(bf16_pair(1.0f, -2.0f) == 0xc0003f80u && from_bf16(0xc0003f80u) == 1.0f);
 }
 
 // Only for the address sanitizer, which ends the process.

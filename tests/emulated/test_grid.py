@@ -35,7 +35,7 @@ def _run(program: str, *arguments: str, workers: int = 2) -> subprocess.Complete
 def test_the_grid_keeps_promises_and_catches_faults(sanitize: bool, workers: int) -> None:
     done = _run(_program(sanitize), workers=workers)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "13 cases, 0 failed" in done.stdout
+    assert "15 cases, 0 failed" in done.stdout
 
 
 @pytest.mark.parametrize(

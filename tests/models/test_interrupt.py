@@ -109,16 +109,16 @@ def test_rows_that_diverged_are_dropped_where_there_is_no_copy(device: str, monk
 
 
 def test_an_interruption_while_the_copy_is_made_changes_nothing(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupted, copyto, calls = model(device, "implicit"), np.copyto, []
+    interrupted, copy, calls = model(device, "implicit"), als_training._copy, []
 
     def failing(target: Any, source: Any) -> None:
         calls.append(1)
         if len(calls) == 4:  # the users of the second epoch are copied, its items not yet
             raise KeyboardInterrupt
-        copyto(target, source)
+        copy(target, source)
 
     with monkeypatch.context() as patch:
-        patch.setattr(als_training.np, "copyto", failing)
+        patch.setattr(als_training, "_copy", failing)
         with pytest.raises(KeyboardInterrupt):
             interrupted.fit(ratings())
     assert same_state(interrupted, model(device, "implicit", n_epochs=2).fit(ratings()))

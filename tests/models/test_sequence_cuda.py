@@ -50,3 +50,11 @@ def test_a_fit_is_the_fit_of_the_cpu(name: str, emulated_arrays: Any, tmp_path: 
     np.testing.assert_array_equal(loaded.recommend(n=4).ids, here.recommend(n=4).ids)
     there.partial_fit(DATA)
     assert there.history_["loss"][2:] == pytest.approx(here.partial_fit(DATA).history_["loss"][2:], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["ce", "sampled_ce"])
+def test_bfloat16_learns_nearly_what_float32_does(loss: str, emulated_arrays: Any) -> None:
+    model = rf.SASRec(8, 1, 2, loss=loss, **SMALL)
+    here, there = on(model, "auto").fit(DATA), on(model, "cuda").set_params(compute="bfloat16").fit(DATA)
+    assert there.history_["loss"] == pytest.approx(here.history_["loss"], rel=2e-3)
+    assert there.history_["loss"] != pytest.approx(here.history_["loss"], rel=1e-6)

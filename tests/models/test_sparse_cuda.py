@@ -10,7 +10,6 @@ import pytest
 import scipy.sparse as sp
 
 import recsys_fast as rf
-from recsys_fast.errors import NotSupportedError
 from tests.models.cases import ratings
 from tests.models.test_deep_rows import FIELDS, rows
 
@@ -95,6 +94,8 @@ def test_a_machine_is_that_of_the_cpu(kind: Any, more: dict[str, Any], emulated_
     np.testing.assert_allclose(there.predict(x), here.predict(x), rtol=1e-3, atol=1e-4)
 
 
-def test_what_has_no_kernel_says_so(emulated_arrays: Any) -> None:
-    with pytest.raises(NotSupportedError, match="compute='bfloat16'"):
-        rf.MultVAE(3, compute="bfloat16", device="cuda").fit(ratings())
+def test_bfloat16_learns_nearly_what_float32_does(emulated_arrays: Any) -> None:
+    model = rf.MultVAE(3, (6,), **SMALL)
+    here, there = on(model, "auto").fit(ratings()), on(model, "cuda").set_params(compute="bfloat16").fit(ratings())
+    assert there.history_["loss"] == pytest.approx(here.history_["loss"], rel=2e-3)
+    assert there.history_["loss"] != pytest.approx(here.history_["loss"], rel=1e-6)

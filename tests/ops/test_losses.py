@@ -175,23 +175,51 @@ def test_gradients_are_finite_differences(kind: str, op: str) -> None:
             assert gradient.flat[at] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-6)
 
 
-def has_bfloat16() -> bool:
-    """Say whether the extension and the processor multiply bfloat16."""
-    return backend.resolve_device() == "cpu" and bool(backend.get("cpu").has_bfloat16())
+MODEST = [case for case in CASES if case.size <= 4.0]
+on_cuda = pytest.mark.parametrize(
+    "device",
+    [pytest.param("cuda_emulated", marks=pytest.mark.cuda_emulated), pytest.param("cuda", marks=pytest.mark.gpu)],
+    indirect=True,
+)
 
 
-@pytest.mark.skipif(not has_bfloat16(), reason="no AVX512-BF16")
+def needs_bfloat16(device: str) -> None:
+    """Skip a test where the backend or the processor does not multiply bfloat16."""
+    there = device != "cpu" or backend.resolve_device() == "cpu"
+    if not (there and backend.get(device).has_bfloat16()):
+        pytest.skip(f"{device} does not multiply bfloat16 here")
+
+
+def distance(got: Any, other: Any) -> float:
+    """Return the length of the difference, relative to that of ``other``."""
+    return float(np.linalg.norm(got - other) / max(float(np.linalg.norm(other)), 1e-4))
+
+
 @pytest.mark.parametrize("op", ["softmax", "shared"])
-@pytest.mark.parametrize("case", [c for c in CASES if c.size <= 4.0], ids=lambda case: case.name)
-def test_bfloat16_errors_are_as_documented(case: Case, op: str) -> None:
+@pytest.mark.parametrize("case", MODEST, ids=lambda case: case.name)
+def test_bfloat16_errors_are_as_documented(case: Case, op: str, device: str) -> None:
+    needs_bfloat16(device)
     exact = expected(case, "softmax", op, np.float64)
-    got = run(case, "softmax", op, "cpu", compute="bfloat16", n_threads=1)
+    got = run(case, "softmax", op, device, compute="bfloat16", n_threads=1)
     assert abs(got[0] - exact[0]) <= 3e-3 * abs(exact[0]) + 1e-6
     for g, e in zip(got[1:], exact[1:], strict=False):
         if g.size:
-            assert np.linalg.norm(g - e) <= 1e-2 * np.linalg.norm(e) + 1e-6
-    again = run(case, "softmax", op, "cpu", compute="bfloat16", n_threads=3)
+            assert distance(g, e) <= 1e-2
+    again = run(case, "softmax", op, device, compute="bfloat16", n_threads=3)
     assert all(np.array_equal(a, b) for a, b in zip(got, again, strict=True))
+
+
+@on_cuda
+@pytest.mark.parametrize(("kind", "op"), [("softmax", "softmax"), *((kind, "shared") for kind in KINDS)])
+@pytest.mark.parametrize("case", MODEST, ids=lambda case: case.name)
+def test_bfloat16_on_cuda_is_that_of_the_cpu(case: Case, kind: str, op: str, device: str) -> None:
+    """Scores are products of the same rounded numbers; between the products each rounds numbers of its own."""
+    needs_bfloat16("cpu")
+    here, there = (run(case, kind, op, name, compute="bfloat16") for name in ("cpu", device))
+    assert there[0] == pytest.approx(here[0], rel=1e-5, abs=1e-6)
+    for got, want in zip(there[1:], here[1:], strict=True):
+        if got.size:
+            assert distance(got, want) <= 5e-3
 
 
 def test_bfloat16_is_refused_where_it_is_not() -> None:

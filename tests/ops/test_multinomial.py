@@ -12,9 +12,12 @@ from recsys_fast import backend, ops
 from recsys_fast.errors import NotSupportedError
 from tests.cases.autoencoders import CASES, Case, multinomial
 from tests.ops.test_csr_dense import error
-from tests.ops.test_losses import has_bfloat16
+from tests.ops.test_losses import distance, needs_bfloat16, on_cuda
 
 by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+by_modest_case = pytest.mark.parametrize(
+    "case", CASES[1:], ids=lambda case: case.name
+)  # of one item every error is relative to 0
 
 
 def run(case: Case, device: str, **options: Any) -> tuple[Any, ...]:
@@ -71,13 +74,23 @@ def test_gradients_are_finite_differences() -> None:
             assert gradient.flat[at] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.skipif(not has_bfloat16(), reason="no AVX512-BF16")
-@pytest.mark.parametrize("case", CASES[1:], ids=lambda case: case.name)  # of one item every error is relative to 0
-def test_bfloat16_errors_are_as_documented(case: Case) -> None:
-    exact, got = multinomial(case.make(np.float64), 0.5), run(case, "cpu", compute="bfloat16")
+@by_modest_case
+def test_bfloat16_errors_are_as_documented(case: Case, device: str) -> None:
+    needs_bfloat16(device)
+    exact, got = multinomial(case.make(np.float64), 0.5), run(case, device, compute="bfloat16")
     assert abs(got[0] - exact[0]) <= 3e-3 * abs(exact[0]) + 1e-6
     for g, e in zip(got[1:], exact[1:], strict=True):
-        assert np.linalg.norm(g - e) <= 1e-2 * np.linalg.norm(e) + 1e-6
+        assert distance(g, e) <= 1e-2
+
+
+@on_cuda
+@by_modest_case
+def test_bfloat16_on_cuda_is_that_of_the_cpu(case: Case, device: str) -> None:
+    needs_bfloat16("cpu")
+    here, there = (run(case, name, compute="bfloat16") for name in ("cpu", device))
+    assert there[0] == pytest.approx(here[0], rel=1e-5, abs=1e-6)
+    for got, want in zip(there[1:], here[1:], strict=True):
+        assert distance(got, want) <= 5e-3
 
 
 def test_rows_without_targets_cost_nothing_and_scores_may_be_huge(device: str) -> None:

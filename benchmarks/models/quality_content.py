@@ -1,22 +1,24 @@
 """Quality of networks of content: on real images, and on items that nobody has interacted with, from their texts.
 
 python -m benchmarks.models.quality_content digits
-python -m benchmarks.models.quality_content cold --seeds 3
+python -m benchmarks.models.quality_content cold --data citeulike-t --seeds 3
+python -m benchmarks.models.quality_content cold --data ml-1m frappe --seeds 3
 
 "digits": classifier heads on scikit-learn's digits beside scikit-learn's perceptron; each seed has a split of its own,
 1,200 images for training and 597 for the test. Needs scikit-learn.
-"cold": citeulike-t, a tenth of the items held out with all of their interactions and ranked among itself for the users
-who have some of them, as by ``quality_tower cold``. ContentRNN learns the vectors of an ALS from the items' words by
-``fit_factors``; beside it ContentKNN over the same words, and popularity, which knows nothing of these items and ranks
-them by chance. The data set has counts of words and no order: the words of an item go in by rising tf-idf weight, so
-that an LSTM remembers the weightiest best. "warm" is the ranking of a held-out fifth of the other interactions: that
-of the ALS alone stays what it is, since the vectors of known items are not touched.
+"cold": a tenth of the items held out with all of their interactions and ranked among itself for the users who have some
+of them, as by ``quality_tower cold``, from words: of articles, of titles with genres and decade, of categories, names
+and descriptions of apps. ContentRNN over word vectors of Item2Vec is used in both ways: it learns the vectors of an ALS
+by ``fit_factors``, and as the text encoder of a Multimodal it is trained on the interactions. Beside them are
+ContentKNN over the words, and popularity, which knows nothing of these items and ranks them by chance. citeulike-t has
+counts of words and no order: the words of an item go in by rising tf-idf weight, so that the weightiest are read last.
+"warm" is the ranking of a held-out fifth of the other interactions: that of the ALS alone stays what it is, since the
+vectors of known items are not touched; "ids alone" are the towers of the Multimodal without texts.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from typing import Any
 
@@ -25,14 +27,25 @@ import scipy.sparse as sp
 
 import recsys_fast as rf
 from benchmarks import harness
-from benchmarks.models.quality_tower import among, citeulike, measured, parted
+from benchmarks.models.cold_items import Contestant, Held, add_arguments, compare
 from recsys_fast.models import ExtendedCatalogue
 
 LAYERS = [("conv", 32, 3, "same"), ("conv", 32, 3, "same"), ("pool", 2), ("conv", 64, 3, "same"), ("dense", 64)]
-ALS: dict[str, Any] = {"n_factors": 128, "n_epochs": 15}
+ALS: dict[str, dict[str, Any]] = {
+    "citeulike-t": {"n_factors": 128, "n_epochs": 15},
+    "ml-1m": {"n_factors": 64, "n_epochs": 10, "unobserved_weight": 0.1},
+    "frappe": {"n_factors": 32, "n_epochs": 10},
+}
 TEXT: dict[str, Any] = {
-    "cell": "lstm", "d_embedding": 128, "hidden": 128, "pooling": "mean", "head": "linear", "batch_size": 64,
+    "cell": "gru", "d_embedding": 64, "hidden": 64, "pooling": "mean", "head": "linear", "batch_size": 64,
     "learning_rate": 3e-3, "schedule": "linear", "n_epochs": 10, "augmentation": {"item_dropout": 0.2}, "dropout": 0.2,
+}  # fmt: skip
+TOWERS: dict[str, Any] = {
+    "n_factors": 64, "learning_rate": 0.005, "temperature": 0.15, "id_dropout": 0.5, "n_epochs": 10,
+    "schedule": "linear",
+}  # fmt: skip
+BATCHES: dict[str, dict[str, Any]] = {
+    "citeulike-t": {"batch_size": 1024}, "ml-1m": {"batch_size": 4096, "n_epochs": 5}, "frappe": {"batch_size": 512},
 }  # fmt: skip
 
 
@@ -58,60 +71,50 @@ def digits(options: argparse.Namespace) -> None:
     print(f"mean    ContentCNN {ours:.4f}  MLPClassifier {theirs:.4f}")
 
 
-def by_weight(features: Any, most: int) -> rf.Sequences:
-    """Return each item's weightiest words, the weightiest last."""
-    lists = []
-    for begin, end in zip(features.indptr[:-1], features.indptr[1:], strict=True):
-        order = np.argsort(features.data[begin:end], kind="stable")[-most:]
-        lists.append(features.indices[begin:end][order])
-    return rf.Sequences(lists, n_items=features.shape[1])
-
-
-def known_only(matrix: Any, items: np.ndarray[Any, Any]) -> Any:
-    """Return the columns ``items``."""
-    return sp.csr_array(sp.csc_array(matrix)[:, items])
+def word_vectors(words: rf.Sequences, d: int, seed: int) -> Any:
+    """Return vectors of words that stand in the same texts, about as long as random ones."""
+    model = rf.Item2Vec(d, window=10, sample=1e-3, n_epochs=10, random_state=seed).fit(words.csr)
+    vectors = model.item_factors_
+    return vectors / np.sqrt(np.mean(vectors**2) * d)
 
 
 def cold(options: argparse.Namespace) -> None:
     """Hold a tenth of the items out, and rank them by their words."""
-    matrix, features = citeulike()
-    words = by_weight(features, options.words)
-    print(f"{words}", flush=True)
-    for seed in range(options.seeds):
-        rng = np.random.default_rng(seed)
-        held = rng.permutation(matrix.shape[1]) % 10 == 0
-        cold_items, warm_items = np.flatnonzero(held), np.flatnonzero(~held)
-        test = known_only(matrix, cold_items)
-        train, warm = parted(known_only(matrix, warm_items), rng, 0.2)
-        print(f"seed {seed}: {held.sum()} cold items, by chance recall@20 {20 / held.sum():.4f}", flush=True)
-        n_warm = len(warm_items)
-        # behind the warm items, as an ExtendedCatalogue numbers them
-        shifted = sp.csr_array((test.data, test.indices + n_warm, test.indptr), (len(matrix.indptr) - 1, len(held)))
-        behind = n_warm + np.arange(len(cold_items))
 
-        wide = sp.csr_array((train.data, train.indices, train.indptr), shape=shifted.shape)
-        both = features[np.concatenate([warm_items, cold_items])]
-        knn = rf.ContentKNN(200).fit(wide, item_features=both)
-        print(f"  ContentKNN: {harness.shown(among(knn, shifted, behind))}", flush=True)
-        popular = rf.Popularity().fit(wide)
-        print(f"  Popularity: {harness.shown(among(popular, shifted, behind))}", flush=True)
+    def contestants(name: str, held: Held, seed: int) -> dict[str, Contestant]:
+        text = {**TEXT, **dict(options.set), "random_state": seed}
 
-        als = rf.ALS(**ALS, random_state=seed).fit(train)
-        print(f"  ALS: {harness.shown(measured(als, train, warm, 'warm '))}", flush=True)
-        model = rf.ContentRNN(**TEXT, random_state=seed).set_params(**dict(options.set))
-        start = time.perf_counter()
-        model.fit_factors(words.take(warm_items), als)
-        seconds = time.perf_counter() - start
-        union = ExtendedCatalogue(als, model.encode(words.take(cold_items)))
-        print(f"  ContentRNN: {harness.shown(among(union, shifted, behind))}; {seconds:.0f} s", flush=True)
+        def reader() -> Any:
+            return rf.ContentRNN(**text, init=word_vectors(held.words, text["d_embedding"], seed))
+
+        def fitted() -> tuple[Any, Any]:
+            known, new = (held.words.take(part) for part in (np.arange(held.n_warm), held.cold))
+            train = sp.csr_array(sp.csc_array(held.train)[:, : held.n_warm])
+            als = rf.ALS(**ALS[name], random_state=seed).fit(train)
+            readers = np.bincount(train.indices, minlength=held.n_warm)  # the more, the better a vector is known
+            model = reader().fit_factors(known, als, sample_weight=np.sqrt(readers))
+            return als, ExtendedCatalogue(als, model.encode(new))
+
+        def end_to_end() -> tuple[Any, Any]:
+            model = rf.Multimodal({"text": reader()}, **{**TOWERS, **BATCHES[name]}, random_state=seed)
+            model.fit(held.train, item_content={"text": held.words})
+            return model, model
+
+        def plain() -> tuple[Any, Any]:
+            towers = {**TOWERS, **BATCHES[name], "id_dropout": 0.0, "random_state": seed}
+            return rf.TwoTower(**towers).fit(held.train), None
+
+        return {"ContentRNN, fit_factors": fitted, "ContentRNN in Multimodal": end_to_end, "ids alone": plain}
+
+    compare(options, contestants)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", nargs="?", choices=["digits", "cold"], default="digits")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--words", type=int, default=100, help="cold: of an item at most")
     parser.add_argument("--set", nargs="*", type=harness.setting, default=[], metavar="PARAMETER=VALUE")
+    add_arguments(parser)
     options = parser.parse_args()
     digits(options) if options.work == "digits" else cold(options)
 

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 import recsys_fast as rf
 from benchmarks import harness
-from benchmarks.models.quality_tower import among
+from benchmarks.models.cold_items import among
 
 LAYERS = [("conv", 16, 3), ("pool", 2), ("conv", 32, 3), ("pool", 2), ("dense", 64)]
 TOWERS: dict[str, Any] = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from recsys_fast.blocks.base import Array, Block, PackedBatch, Runtime
+from recsys_fast.blocks.columns import added
 from recsys_fast.blocks.embedding import ItemTable
-from recsys_fast.blocks.embedding_bag import EmbeddingBag
+from recsys_fast.blocks.embedding_bag import EmbeddingBag, SharedBag
 from recsys_fast.blocks.field_table import FeatureRows
 from recsys_fast.blocks.mlp import MLP
 
@@ -47,11 +50,57 @@ class Tower:
 
     def forward(self, rows: FeatureRows, packed: PackedBatch) -> Array:
         """Return the vectors ``(n, d)``."""
-        x: Array = self.mlp.forward(self.table.bags(rows), packed)
+        x: Array = self.mlp.forward(self._bags(rows), packed)
         return x if self.unit is None else self.unit.forward(x, self.table.runtime)
 
-    def backward(self, dy: Array, packed: PackedBatch) -> None:
-        """Write the gradients of the layers and of the table's rows from that of the last ``forward``'s vectors."""
+    def backward(self, dy: Array, packed: PackedBatch, dbias: Array | None = None) -> None:
+        """Write the gradients of the layers and of the table's rows from those of the last ``forward``'s vectors and
+        ``bias``; None for zeros."""
         if self.unit is not None:
             dy = self.unit.backward(dy, self.table.runtime)
-        self.table.bags_backward(self.mlp.backward(dy, packed))
+        self._bags_backward(self.mlp.backward(dy, packed), dbias)
+
+    @property
+    def bias(self) -> Array:
+        """The sums of the rows' biases ``(n,)`` of the last ``forward``, where the table has some."""
+        return self.table.bias_sums
+
+    def _bags(self, rows: FeatureRows) -> Array:
+        return self.table.bags(rows)
+
+    def _bags_backward(self, dx: Array, dbias: Array | None) -> None:
+        self.table.bags_backward(dx, dbias)
+
+
+class HistoryRows(NamedTuple):
+    """A batch of users.
+
+    Attributes:
+        own: ids and features.
+        history: items of each, with the weights of their embeddings.
+    """
+
+    own: FeatureRows
+    history: FeatureRows
+
+
+class HistoryTower(Tower):
+    """vector = MLP(bag of the user's embeddings + weighted sum of the embeddings of its items), scaled as by ``Tower``.
+
+    Args:
+        table: of ids and features of users.
+        items: the table of the items' own tower, which gets its gradient from both.
+        mlp, unit: as of ``Tower``.
+    """
+
+    def __init__(self, table: EmbeddingBag, items: EmbeddingBag, mlp: MLP, unit: bool) -> None:
+        super().__init__(table, mlp, unit)
+        self.shared = SharedBag(items)
+
+    def _bags(self, rows: Any) -> Array:
+        own = self.table.bags(rows.own)
+        return added(self.table.runtime, self, "bags", self.shared.bags(rows.history), own)
+
+    def _bags_backward(self, dx: Array, dbias: Array | None) -> None:
+        self.table.bags_backward(dx, dbias)
+        self.shared.bags_backward(dx)

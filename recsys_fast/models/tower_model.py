@@ -94,22 +94,35 @@ class TowerModel(NetworkModel, FactorModel):
     def _make_towers(self, n_users: int, n_items: int) -> tuple[AnyTower, AnyTower]:
         """Return the towers of users and items, not connected yet."""
         users, items = (
-            Tower(EmbeddingBag(side.n_rows, self.n_factors, scale=self.init_scale, name=name), mlp, self.normalize)
-            for side, name, mlp in zip(
-                self._sides(n_users, n_items), ("users", "items"), (self._mlp(), self._mlp()), strict=True
+            EmbeddingBag(side.n_rows, self.n_factors, scale=self.init_scale, name=name, biased=biased)
+            for side, name, biased in zip(
+                self._sides(n_users, n_items), ("users", "items"), (False, self._biased()), strict=True
             )
         )
-        return users, items
+        return self._user_tower(users, items), Tower(items, self._mlp(), self.normalize)
+
+    def _user_tower(self, users: EmbeddingBag, items: EmbeddingBag) -> Tower:
+        """Return the tower over the table of users; ``items`` is the table of the other one."""
+        return Tower(users, self._mlp(), self.normalize)
+
+    def _biased(self) -> bool:
+        """Return whether items have biases: a last number of their vectors, which meets a 1 of the users'."""
+        return False
 
     def _parts(self, n_users: int, n_items: int) -> tuple[list[ItemTable], dict[str, Block]]:
         return parts_of(*self._make_towers(n_users, n_items))
 
     def _make_network(self, runtime: Runtime) -> TwoTowerNetwork:
         users, items = (Inputs(side, self.pooling == "mean") for side in self._sides(*self._matrix.shape))
-        return TwoTowerNetwork(
+        network: TwoTowerNetwork = self._network_of(
             self._make_towers(*self._matrix.shape), (users, items), self._loss(), self._optimizer(), runtime,
-            seed=self.seed_, temperature=self.temperature, id_dropout=self.id_dropout,
+            seed=self.seed_, temperature=self.temperature, id_dropout=self.id_dropout, biased=self._biased(),
         )  # fmt: skip
+        return network
+
+    def _network_of(self, towers: Any, sides: tuple[Inputs, Inputs], *arguments: Any, **options: Any) -> Any:
+        """Return the network of these towers."""
+        return TwoTowerNetwork(towers, sides, *arguments, **options)
 
     def _loss(self) -> ItemLoss | None:
         counts = inputs.column_counts(self._matrix)
@@ -153,7 +166,8 @@ class TowerModel(NetworkModel, FactorModel):
         def start(side: int, rows: F32) -> None:
             own = rows[: len(empty[side])]
             first = ~empty[side] & ~own.any(axis=1)
-            own[first] = self.init_scale * generator.standard_normal((int(first.sum()), self.n_factors))
+            drawn = self.init_scale * generator.standard_normal((int(first.sum()), self.n_factors))
+            own[first, : self.n_factors] = drawn
 
         self._change_own(start)
         return trainer
@@ -195,12 +209,12 @@ class TowerModel(NetworkModel, FactorModel):
 
     @property
     def user_factors_(self) -> F32:
-        """Vectors of the users, ``(n_users, n_factors) float32``."""
+        """Vectors of the users, ``(n_users, n_factors) float32``; with biases of items a 1 behind them."""
         return self._vectors(0)
 
     @property
     def item_factors_(self) -> F32:
-        """Vectors of the items, ``(n_items, n_factors) float32``."""
+        """Vectors of the items, ``(n_items, n_factors) float32``; with biases these behind them."""
         return self._vectors(1)
 
     def _queries(self, users: NDArray[np.int32] | None) -> F32:
@@ -210,10 +224,10 @@ class TowerModel(NetworkModel, FactorModel):
         return self.item_factors_
 
     def _user_vectors(self) -> F32:
-        return self.user_factors_
+        return self.user_factors_[:, : self.n_factors]
 
     def _item_vectors(self) -> F32:
-        return self.item_factors_
+        return self.item_factors_[:, : self.n_factors]
 
     def encode_users(self, user_features: Any) -> F32:
         """Return the vectors of users of whom nothing is known but their features, ``(m, n_factors) float32``.
@@ -230,7 +244,10 @@ class TowerModel(NetworkModel, FactorModel):
         checked = self._more_features(SIDES[side], features)
         old = self._sides(*self._shape())[side]
         shifted = checked._replace(col_idx=checked.col_idx + np.int32(old.sizes[0]), n_cols=old.n_rows)
-        rows = Inputs(Side(checked.n_rows, False, (shifted,)), self.pooling == "mean")
+        return self._vectors_of(side, Inputs(Side(checked.n_rows, False, (shifted,)), self.pooling == "mean"))
+
+    def _vectors_of(self, side: int, rows: Any) -> F32:
+        """Return the vectors of what ``rows`` describe."""
         network: Any = self._net()
         with ASKING:
             found: F32 = network.vectors(side, rows)
@@ -283,15 +300,16 @@ class TowerModel(NetworkModel, FactorModel):
             user_items: ``(m, n_items)``.
 
         Returns:
-            ``(m, n_factors) float32``; zeros for a user without items.
+            ``(m, n_factors) float32``, as ``user_factors_``; zeros for a user without items.
         """
         _, n_items = self._shape()
         return self._new_queries(self._prepare(inputs.check_matrix(user_items, "user_items", None, n_items)))
 
     def _new_queries(self, given: Csr) -> F32:
         lengths = np.maximum(np.diff(given.row_ptr), 1).astype(np.float32)
-        mean: F32 = (as_scipy(given) @ self.item_factors_) / lengths[:, None]
-        return unit_rows(mean) if self.normalize else np.ascontiguousarray(mean)
+        mean: F32 = (as_scipy(given) @ self._item_vectors()) / lengths[:, None]
+        mean = unit_rows(mean) if self.normalize else mean
+        return np.column_stack([mean, np.ones(len(mean), np.float32)]) if self._biased() else np.ascontiguousarray(mean)
 
     # ---- memory and files
 

@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
+from recsys_fast.blocks.embedding_bag import EmbeddingBag
+from recsys_fast.blocks.tower import HistoryTower, Tower
 from recsys_fast.errors import message
 from recsys_fast.models import inputs
 from recsys_fast.models.network_structure import Structured
-from recsys_fast.models.sgd_features import check_features
+from recsys_fast.models.parameters import check_int
+from recsys_fast.models.sgd_factors import check_flag
+from recsys_fast.models.sgd_features import Side, check_features
 from recsys_fast.models.tower_model import F32, SIDES, TowerModel
+from recsys_fast.models.two_tower_history import HistoryInputs, HistoryNetwork
+from recsys_fast.models.two_tower_training import Inputs
 from recsys_fast.ops import Csr
 
 
 class TwoTower(TowerModel):
     """Neural content filtering: ``score(u, i) = user tower(u) . item tower(i)`` (Covington 2016, Yi et al. 2019).
 
-    A tower is ``MLP(embedding of the id + embeddings of the features)``, scaled to length 1 with ``normalize``.
-    Features are sparse rows, categories and numbers alike (``rf.FeatureBuilder``): each has an embedding, times its
-    value. Users and items without interactions have no embedding of their own, and are scored from their features
-    alone.
+    A tower is ``MLP(embedding of the id + embeddings of the features)``, scaled to length 1 with ``normalize``. With
+    ``history`` the mean of the embeddings of the user's items is added to that of the user. Features are sparse rows,
+    categories and numbers alike (``rf.FeatureBuilder``): each has an embedding, times its value. Users and items
+    without interactions have no embedding of their own, and are scored from their features alone.
 
     Each interaction (u, i) of a batch is told from the other items of the batch, and from ``n_negatives`` that are
     drawn for all of its rows (Yang et al. 2020), by a softmax of the scores over ``temperature``, corrected by the
@@ -34,6 +42,9 @@ class TwoTower(TowerModel):
         dropout: share of their outputs that training sets to 0.
         layer_norm: whether a layer norm follows each of them.
         normalize: whether vectors have length 1, so that scores are cosines.
+        item_bias: whether items have biases, which are added to the scores: popularity needs no part of the vectors.
+        history: how many items of a user's history are part of its vector in training, drawn for each interaction out
+            of the user's others; then all are. 0 for none. Needs ``identity``.
         temperature: that training divides scores by.
         pooling: "mean" or "sum" of the features' embeddings times their values.
         identity: whether users and items have embeddings of their own. Without, a side needs features.
@@ -60,7 +71,8 @@ class TwoTower(TowerModel):
 
     Attributes:
         user_factors_, item_factors_: the towers' vectors, ``(n_users, n_factors)`` and ``(n_items, n_factors)
-            float32``: for an index of nearest neighbours as they are.
+            float32``: for an index of nearest neighbours as they are. With ``item_bias`` they have one number more:
+            1, and the bias.
         history_: ``{"loss": [...], metrics ...}``, one number per epoch: the mean loss per interaction.
         seed_: the int that all random numbers came from.
         n_epochs_: finished epochs.
@@ -84,6 +96,8 @@ class TwoTower(TowerModel):
         dropout: float = 0.0,
         layer_norm: bool = False,
         normalize: bool = True,
+        item_bias: bool = False,
+        history: int = 0,
         temperature: float = 0.1,
         pooling: str = "mean",
         identity: bool = True,
@@ -112,6 +126,8 @@ class TwoTower(TowerModel):
         self.dropout = dropout
         self.layer_norm = layer_norm
         self.normalize = normalize
+        self.item_bias = item_bias
+        self.history = history
         self.temperature = temperature
         self.pooling = pooling
         self.identity = identity
@@ -133,6 +149,31 @@ class TwoTower(TowerModel):
         self.device = device
         self.n_threads = n_threads
         self.random_state = random_state
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_flag("item_bias", self.item_bias)
+        if check_int("history", self.history, 0, 1 << 20) and not self.identity:
+            raise ValueError(message("history with identity=False", mend="it is made of the items' own embeddings"))
+
+    def _structure(self) -> dict[str, Any]:
+        return {**super()._structure(), "history": self.history > 0}
+
+    # ---- the network
+
+    def _biased(self) -> bool:
+        return self.item_bias
+
+    def _user_tower(self, users: EmbeddingBag, items: EmbeddingBag) -> Tower:
+        if not self.history:
+            return super()._user_tower(users, items)
+        return HistoryTower(users, items, self._mlp(), self.normalize)
+
+    def _network_of(self, towers: Any, sides: tuple[Inputs, Inputs], *arguments: Any, **options: Any) -> Any:
+        if not self.history:
+            return super()._network_of(towers, sides, *arguments, **options)
+        with_items = HistoryInputs(sides[0], self._matrix, self.seed_), sides[1]
+        return HistoryNetwork(towers, with_items, *arguments, history=self.history, **options)
 
     # ---- training
 
@@ -185,6 +226,19 @@ class TwoTower(TowerModel):
 
     # ---- use
 
+    def _vectors_of(self, side: int, rows: Any) -> F32:
+        if side == 0 and self.history and isinstance(rows, Inputs):
+            nothing = Csr(np.zeros(rows.n + 1, np.int64), np.empty(0, np.int32), None, rows.n, self._shape()[1])
+            rows = HistoryInputs(rows, nothing, self.seed_)
+        return super()._vectors_of(side, rows)
+
+    def _new_queries(self, given: Csr) -> F32:
+        if not self.history:
+            return super()._new_queries(given)
+        nobody = Csr(np.zeros(given.n_rows + 1, np.int64), np.empty(0, np.int32), None, given.n_rows, 1)
+        unknown = Inputs(Side(given.n_rows, False, (nobody,)), mean=False)
+        return self._vectors_of(0, HistoryInputs(unknown, given, self.seed_))
+
     def encode_items(self, item_features: Any) -> F32:
         """Return the vectors of items of which nothing is known but their features; see ``encode_users``."""
         return self._encoded(1, item_features)
@@ -210,3 +264,11 @@ class TwoTower(TowerModel):
     ) -> dict[str, int]:
         """Return the bytes that ``fit`` with these arguments needs at its peak, by purpose and as "total"."""
         return self._estimate(user_items, user_features=user_features, item_features=item_features)
+
+    def _content_bytes(self, matrix: Csr) -> dict[str, int]:
+        """Return what histories take: their order, and the windows of a step with their gradient."""
+        if not self.history:
+            return {}
+        windows = min(self.batch_size, matrix.nnz) * min(self.history + 1, int(np.diff(matrix.row_ptr).max(initial=0)))
+        touched = min(windows, matrix.n_cols) + 2 * self.batch_size + self.n_negatives
+        return {"history": 4 * matrix.nnz + 80 * windows + 12 * touched * (self.n_factors + 1)}

@@ -115,7 +115,8 @@ class Inputs:
     def rows(self, ids: NDArray[np.integer[Any]], without_own: NDArray[np.bool_] | None = None) -> FeatureRows:
         """Return the rows of ``ids``; those ``without_own`` have their features only."""
         if self.matrix is None:
-            return FeatureRows(np.arange(len(ids) + 1), ids.astype(np.int32), np.empty(0, np.float32))
+            kept = np.empty(0, np.float32) if without_own is None else (~without_own).astype(np.float32)
+            return FeatureRows(np.arange(len(ids) + 1), ids.astype(np.int32), kept)
         found = inputs.take_rows(self.matrix, ids)
         values = found.or_empty()
         if without_own is not None:
@@ -139,13 +140,23 @@ class Candidates:
         self._bias = self.runtime.empty(0)
 
     def take_rows(self, ids: I32, name: str = "rows") -> tuple[Array, Array]:
-        """Return the vectors of items, ``(C, d)``; they have no biases."""
-        rows = self.network.drawn(1, ids, self.packed.step)
-        return self.network.towers[1].forward(rows, self.packed), self._bias
+        """Return the vectors of items, ``(C, d)``, and their biases over the temperature, where there are some."""
+        network = self.network
+        tower: Any = network.towers[1]
+        vectors, bias = tower.forward(network.drawn(1, ids, self.packed.step), self.packed), self._bias
+        if network.biased:
+            bias = tower.bias
+            scale(self.runtime, bias.reshape(-1, 1), network.scale)
+        return vectors, bias
 
     def add_rows(self, ids: I32, drows: Array, dbias: Array | None = None) -> None:
-        """Send the gradient of the vectors back through the tower."""
-        self.network.towers[1].backward(drows, self.packed)
+        """Send the gradient of vectors and biases back through the tower."""
+        tower: Any = self.network.towers[1]
+        if dbias is None:
+            tower.backward(drows, self.packed)
+        else:
+            scale(self.runtime, dbias.reshape(-1, 1), self.network.scale)
+            tower.backward(drows, self.packed, dbias)
 
 
 class TwoTowerNetwork(Network):
@@ -160,6 +171,7 @@ class TwoTowerNetwork(Network):
         seed: of masks and negatives.
         temperature: that scores are divided by.
         id_dropout: share of rows that training leaves without their own embedding.
+        biased: whether items have biases; they are the last number of their vectors, and that of users is 1.
     """
 
     def __init__(
@@ -173,11 +185,12 @@ class TwoTowerNetwork(Network):
         seed: int,
         temperature: float,
         id_dropout: float,
+        biased: bool = False,
     ) -> None:
         (first, *tables), blocks = parts_of(*towers)
         super().__init__(first, blocks, None, optimizer, runtime, seed=seed, tables=tables)
         self.towers, self.sides, self.loss = towers, sides, loss
-        self.temperature, self.id_dropout = temperature, id_dropout
+        self.scale, self.id_dropout, self.biased = float(1.0 / temperature), id_dropout, biased
 
     def n_rows(self, batch: PairBatch) -> int:
         """Return how many interactions a batch has."""
@@ -186,10 +199,21 @@ class TwoTowerNetwork(Network):
     def drawn(self, side: int, ids: I32, step: int) -> Any:
         """Return the rows of ids in a step of training, some of them without their own embedding."""
         given = self.sides[side]
-        if not isinstance(given, Inputs) or not self.id_dropout or given.matrix is None or not given.own:
+        if not isinstance(given, Inputs) or given.matrix is None or not given.own:
             return given.rows(ids)
+        return given.rows(ids, self.without_own(side, len(ids), step))
+
+    def without_own(self, side: int, n: int, step: int) -> NDArray[np.bool_] | None:
+        """Return which of n rows go without their own embedding in a step of training; None for none."""
+        if not self.id_dropout:
+            return None
         key = np.array([self.seed, 2 * step + side], np.uint64)
-        return given.rows(ids, np.random.Generator(np.random.Philox(key=key)).random(len(ids)) < self.id_dropout)
+        chosen: NDArray[np.bool_] = np.random.Generator(np.random.Philox(key=key)).random(n) < self.id_dropout
+        return chosen
+
+    def users_of(self, batch: PairBatch) -> Any:
+        """Return the rows of the users of a batch."""
+        return self.drawn(0, batch.users, self.steps)
 
     def candidates(self, packed: PackedBatch) -> Candidates:
         """Return what the loss of a step takes the items' vectors from."""
@@ -201,13 +225,13 @@ class TwoTowerNetwork(Network):
         for table in self.tables:
             table.begin()
         packed = PackedBatch(np.array([0, len(batch.users)], np.int64), self.seed, self.steps, True)
-        vectors = self.towers[0].forward(self.drawn(0, batch.users, self.steps), packed)
+        vectors = self.towers[0].forward(self.users_of(batch), packed)
         h = self.runtime.take(self, "h", vectors.shape)
         h[...] = vectors
-        scale(self.runtime, h, 1.0 / self.temperature)
+        scale(self.runtime, h, self.scale)
         candidates: Any = self.candidates(packed)
         loss, n, dh = self.loss.loss(candidates, h, batch.items, packed)
-        scale(self.runtime, dh, 1.0 / self.temperature)
+        scale(self.runtime, dh, self.scale)
         self.towers[0].backward(dh, packed)
         for table in self.tables:
             table.finish()
@@ -218,9 +242,13 @@ class TwoTowerNetwork(Network):
     def vectors(self, side: int, rows: AnyInputs | None = None, block: int = BLOCK) -> F32:
         """Return the vectors of all users (0) or items (1), or of those that ``rows`` describe, ``(n, d) float32``."""
         given = self.sides[side] if rows is None else rows
-        out = np.empty((given.n, self.towers[side].d_out), np.float32)
+        tower: Any = self.towers[side]
+        out = np.ones((given.n, tower.d_out + self.biased), np.float32)
         for first in range(0, given.n, block):
             ids = np.arange(first, min(first + block, given.n))
-            made = self.towers[side].forward(given.rows(ids), PackedBatch(np.array([0, len(ids)], np.int64)))
-            out[ids] = self.runtime.to_host(made)
+            part = out[first : first + len(ids)]
+            made = tower.forward(given.rows(ids), PackedBatch(np.array([0, len(ids)], np.int64)))
+            part[:, : tower.d_out] = self.runtime.to_host(made)
+            if self.biased and side:
+                part[:, -1] = self.runtime.to_host(tower.bias)
         return out

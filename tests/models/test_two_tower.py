@@ -12,7 +12,9 @@ import scipy.sparse as sp
 import recsys_fast as rf
 from recsys_fast.blocks.base import Runtime
 from recsys_fast.errors import DivergedError, ModelFormatError
-from recsys_fast.models.two_tower_training import PairBatch
+from recsys_fast.models.sgd_features import Side
+from recsys_fast.models.two_tower_history import HistoryInputs
+from recsys_fast.models.two_tower_training import Inputs, PairBatch
 from recsys_fast.serialization import write
 from tests.models.cases import ratings
 from tests.models.test_files import contents
@@ -67,7 +69,57 @@ def test_vectors_are_the_formula(pooling: str, normalize: bool, identity: bool, 
     np.testing.assert_allclose(model.score(3), model.item_factors_ @ model.user_factors_[3], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("params", [{}, {"n_negatives": 5}, {"n_negatives": 5, "negative": "popularity", "log_q": 0.5}])
+def test_histories_and_biases_are_the_formula(device: str) -> None:
+    matrix = ratings()
+    model = model_of(device=device, item_bias=True, history=3, id_dropout=0.3).fit(matrix, **both())
+    users, items = (tower.table.values.astype(np.float64) for tower in model._net().towers)
+    rows, described = matrix.toarray() > 0, []
+    for given in both().values():
+        dense = given.toarray().astype(np.float64)
+        described.append(dense / np.maximum(1, (dense != 0).sum(1))[:, None])
+    means = rows @ items[:20, :4] / np.maximum(1, rows.sum(1))[:, None]
+    own = users[:30] + described[0] @ users[30:]
+    for found, x in ((model.user_factors_, own + means), (model.fold_in(matrix), means)):
+        lengths = np.linalg.norm(x, axis=1)
+        x /= np.where(lengths > 0, lengths, 1)[:, None]
+        np.testing.assert_allclose(found, np.c_[x, np.ones(30)], rtol=1e-4, atol=1e-5)
+    both_rows = items[:20] + described[1] @ items[20:]
+    both_rows[:, :4] /= np.linalg.norm(both_rows[:, :4], axis=1)[:, None]
+    np.testing.assert_allclose(model.item_factors_, both_rows, rtol=1e-4, atol=1e-5)
+    assert np.abs(both_rows[:, 4]).min() > 0
+    np.testing.assert_allclose(model.score(3), both_rows @ model.user_factors_[3], rtol=1e-4, atol=1e-5)
+    nearest = both_rows[:, :4] @ both_rows[0, :4]
+    assert model.similar_items(0, n=1).ids[0] == np.argmax(np.where(np.arange(20) == 0, -2, nearest))
+
+
+def test_an_interaction_is_told_from_the_users_others() -> None:
+    matrix = rf.TwoTower(2, n_epochs=1).fit(ratings()).training_matrix_
+    users = np.repeat(np.arange(30, dtype=np.int32), np.diff(matrix.row_ptr))
+    given = HistoryInputs(Inputs(Side(30, True, ()), True), matrix, 5)
+    drawn = np.zeros(matrix.nnz)
+    for seed in range(40):
+        random = np.random.default_rng(seed).random(matrix.nnz)
+        others = given.others(users, matrix.col_idx, 3, random)
+        for k, user in enumerate(users):
+            ids = others.col_idx[others.row_ptr[k] : others.row_ptr[k + 1]]
+            weights = others.values[others.row_ptr[k] : others.row_ptr[k + 1]]
+            history = matrix.col_idx[matrix.row_ptr[user] : matrix.row_ptr[user + 1]]
+            assert len(set(ids)) == len(ids) >= min(3, len(history) - 1)
+            assert len(ids) <= 4
+            assert set(ids) <= set(history) - {matrix.col_idx[k]}
+            assert weights.sum() == pytest.approx(1.0 if len(ids) else 0.0)
+            drawn[matrix.row_ptr[user] : matrix.row_ptr[user + 1]] += np.isin(history, ids)
+    assert drawn[np.diff(matrix.row_ptr)[users] > 1].all(), "every item is in a window some time"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"n_negatives": 5, "item_bias": True, "history": 3},
+        {"n_negatives": 5, "negative": "popularity", "log_q": 0.5},
+    ],
+)
 def test_gradients_are_those_of_finite_differences(params: dict[str, Any]) -> None:
     """A step of gradient descent in float64 is the difference quotient of the loss it reports."""
     matrix = ratings()
@@ -107,7 +159,7 @@ def test_learns(device: str) -> None:
     matrix, words = tastes()
     train, test = rf.splits.random(rf.Interactions(matrix), 0.3, random_state=0)
     by_chance = rf.evaluation.evaluate(rf.Random(random_state=0).fit(train), train, test, ("recall",))["recall@10"]
-    for params in ({}, {"hidden": (16,), "n_negatives": 20}):
+    for params in ({}, {"hidden": (16,), "n_negatives": 20}, {"history": 10, "item_bias": True, "id_dropout": 0.5}):
         model = model_of(n_epochs=10, device=device, **params).fit(train, item_features=words, eval_set=(train, test))
         assert model.history_["loss"][-1] < model.history_["loss"][0] - 0.3
         assert rf.evaluation.evaluate(model, train, test, ("recall",))["recall@10"] > 1.5 * by_chance
@@ -125,9 +177,19 @@ def test_cold_items_are_found_by_their_features(device: str) -> None:
     assert hits > 1.5 * matrix.toarray()[:, cold].mean()
 
 
-def test_users_and_items_of_features_alone(device: str, tmp_path: Path) -> None:
+def test_new_users_are_known_by_their_histories(device: str) -> None:
+    matrix, _ = tastes()
+    model = model_of(n_epochs=12, history=10, id_dropout=0.5, device=device).fit(matrix[:80])
+    rows = matrix[80:].toarray()
+    shown = rows * (np.random.default_rng(0).random(rows.shape) < 0.5)
+    hits = [rows[k][ids].mean() for k, ids in enumerate(model.recommend(user_items=sp.csr_array(shown), n=5).ids)]
+    assert np.mean(hits) > 1.5 * (rows - shown).mean() / (1 - shown.mean())
+
+
+@pytest.mark.parametrize("params", [{}, {"history": 4, "item_bias": True}])
+def test_users_and_items_of_features_alone(params: dict[str, Any], device: str, tmp_path: Path) -> None:
     matrix = ratings()
-    model = model_of(device=device, hidden=(5,)).fit(matrix, **both())
+    model = model_of(device=device, hidden=(5,), **params).fit(matrix, **both())
     model.save(tmp_path / "model")
     loaded = rf.load(tmp_path / "model", device=device)
     new_users, new_items = features(4, 7, 5), features(3, 6, 6)
@@ -164,7 +226,14 @@ def test_histories_fold_in_as_means_of_items(device: str) -> None:
     assert not matrix.toarray()[np.arange(30)[:, None], ids][ids >= 0].any()
 
 
-@pytest.mark.parametrize("params", [{"hidden": (6,), "n_negatives": 7, "dropout": 0.2, "id_dropout": 0.3}, {}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"hidden": (6,), "n_negatives": 7, "dropout": 0.2, "id_dropout": 0.3},
+        {},
+        {"item_bias": True, "history": 2, "id_dropout": 0.3},
+    ],
+)
 def test_same_bits_and_files(params: dict[str, Any], device: str, tmp_path: Path) -> None:
     path = tmp_path / "model"
     how = {"device": device, **params}
@@ -222,9 +291,10 @@ def test_what_is_refused(device: str) -> None:
         model_of(device=device).fit(-matrix)
     empty = model_of(device=device).fit(sp.csr_array((4, 5), dtype=np.float32))
     assert not empty.item_factors_.any()
-    model = model_of(device=device).fit(matrix)
-    with pytest.raises(ValueError, match="n_factors of a fitted"):
-        model.set_params(n_factors=5).recommend(0)
+    for params in ({"n_factors": 5}, {"history": 3}, {"item_bias": True}):
+        with pytest.raises(ValueError, match=f"{next(iter(params))} of a fitted"):
+            model_of(device=device).fit(matrix).set_params(**params).recommend(0)
+    assert model_of(device=device, history=2).fit(matrix).set_params(history=3).recommend(0).ids.shape == (10,)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +308,9 @@ def test_what_is_refused(device: str) -> None:
         ({"id_dropout": 1.0}, ValueError),
         ({"log_q": 2.0}, ValueError),
         ({"identity": 1}, TypeError),
+        ({"item_bias": 1}, TypeError),
+        ({"history": -1}, ValueError),
+        ({"history": 3, "identity": False}, ValueError),
     ],
 )
 def test_parameters(params: dict[str, Any], error: type[Exception]) -> None:
@@ -250,3 +323,4 @@ def test_memory_is_estimated() -> None:
     plain, described = (model_of().estimate_memory(ratings(), **some) for some in ({}, given))
     assert described["features"] > plain["features"] == 0
     assert described["total"] == sum(size for name, size in described.items() if name != "total")
+    assert model_of(history=3).estimate_memory(ratings())["total"] > plain["total"]

@@ -31,6 +31,10 @@ TOWERS: dict[str, tuple[Any, dict[str, Any]]] = {
         rf.TwoTower(3, identity=False, pooling="sum", n_negatives=4, negative="popularity", log_q=0.5,
                     optimizer="adagrad", activation="gelu", hidden=(5,), **SMALL), BOTH
     ),
+    "history": (
+        rf.TwoTower(4, history=3, item_bias=True, id_dropout=0.5, temperature=0.3, n_negatives=5, **SMALL),
+        {"item_features": features(20, 6, 1)},
+    ),
     "decay": (rf.TwoTower(4, lazy_moments=False, weight_decay=0.01, schedule="cosine", **SMALL), {}),
 }  # fmt: skip
 

@@ -12,6 +12,17 @@ from recsys_fast.cli import main
 FAST = ["--set", "n_factors=8", "--set", "n_epochs=3", "--set", "random_state=0", "--set", "solver=cg"]
 
 
+def check_refused(arguments: list[str], expected: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check that a command fails with exit code 2 and one line that says ``expected``, and writes no ``out``."""
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith(f"recsys-fast {arguments[0]}: error: ")
+    assert expected in printed.err
+    assert not out.exists()
+
+
 @pytest.fixture(scope="session")
 def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV file of raw string ids with values: two groups of users who like two groups of items."""

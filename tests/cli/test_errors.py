@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from recsys_fast.cli import main
+from tests.cli.conftest import check_refused
 
 BAD = {
     "unknown model": (["fit", "alz", "--data", "RATINGS", "--out", "OUT"], "one of als, "),
@@ -50,14 +51,10 @@ def test_user_errors_are_one_line(
     case: str, ratings: Path, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments, expected = BAD[case]
-    places = {"RATINGS": str(ratings), "MODEL": str(model_file), "OUT": str(tmp_path / "m.safetensors")}
-    assert main([places.get(one, one) for one in arguments] + ["--quiet"] * (arguments[0] != "config")) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert len(printed.err.splitlines()) == 1
-    assert printed.err.startswith(f"recsys-fast {arguments[0]}: error: ")
-    assert expected in printed.err
-    assert not (tmp_path / "m.safetensors").exists()
+    out = tmp_path / "m.safetensors"
+    places = {"RATINGS": str(ratings), "MODEL": str(model_file), "OUT": str(out)}
+    quiet = ["--quiet"] * (arguments[0] != "config")
+    check_refused([places.get(one, one) for one in arguments] + quiet, expected, out, capsys)
 
 
 @pytest.mark.parametrize("arguments", [[], ["bogus"], ["fit"], ["fit", "als", "--out", "x"], ["datasets", "--bogus"]])

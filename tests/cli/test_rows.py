@@ -15,6 +15,7 @@ from recsys_fast.data.libsvm import read_libffm, read_libsvm
 from recsys_fast.datasets import Dataset
 from recsys_fast.models import evaluate_rows
 from recsys_fast.models.registry import ROW_MODELS
+from tests.cli.conftest import check_refused
 from tests.conftest import devices
 
 FAST = ["--set", "n_epochs=3", "--set", "n_factors=4", "--quiet"]
@@ -208,10 +209,4 @@ def test_user_errors_are_one_line(
         places[name] = tmp_path / f"{name.lower()}.txt"
         places[name].write_text(text, encoding="utf-8")
     places["SVM"] = files["svm"]
-    assert main([*(str(places.get(one, one)) for one in arguments), "--quiet"]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert len(printed.err.splitlines()) == 1
-    assert printed.err.startswith(f"recsys-fast {arguments[0]}: error: ")
-    assert expected in printed.err
-    assert not (tmp_path / "m.safetensors").exists()
+    check_refused([*(str(places.get(one, one)) for one in arguments), "--quiet"], expected, places["OUT"], capsys)
